@@ -1,0 +1,20 @@
+"""relapet: quantitative synthetic brain PET from T1w + FLAIR MRI.
+
+Everything the commands do is a call: ``relapet.simulate(...)``, ``relapet.train(...)``,
+``relapet.Synthesizer.from_run(path)(t1w, flair, tracer="pib")``. Heavy parts (torch) load on first use.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from importlib.metadata import version
+from typing import Any
+
+__version__ = version("relapet")
+__all__ = ["Synthesizer", "__version__", "demo", "evaluate", "simulate", "synthesize", "train"]
+
+
+def __getattr__(name: str) -> Any:
+    if name in __all__:
+        return getattr(import_module("relapet.api"), name)
+    raise AttributeError(f"module 'relapet' has no attribute {name!r}")

@@ -1,0 +1,1 @@
+"""Benchmarks: several methods and seeds on one cohort."""

@@ -1,0 +1,1 @@
+"""Reading and writing BIDS data, the template and atlas, and the simulated cohort."""

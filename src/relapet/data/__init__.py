@@ -1,0 +1,1 @@
+"""From model-ready derivatives to tensors."""

@@ -1,0 +1,1 @@
+"""Judging synthetic PET against real PET, from files alone."""

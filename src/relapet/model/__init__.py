@@ -1,0 +1,1 @@
+"""Networks, noise schedule and losses: tensors only."""

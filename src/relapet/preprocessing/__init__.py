@@ -1,0 +1,1 @@
+"""Spatial and intensity preparation of images."""

@@ -1,0 +1,1 @@
+"""Figures and reports from the tables that evaluation writes."""

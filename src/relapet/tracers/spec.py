@@ -1,0 +1,155 @@
+"""What a tracer is: read from one .toml each, validated so that a bad file is refused with the key named."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from functools import lru_cache
+from importlib.resources import files
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from relapet.errors import InputError
+
+Fraction = Annotated[float, Field(ge=0, le=1)]
+
+
+class _Table(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class ReferenceRegion(_Table):
+    """The region whose mean uptake divides the image: SUVr = uptake / mean(uptake in the region)."""
+
+    name: str
+    labels: tuple[str, ...] = Field(min_length=1)
+    z_max_mm: float | None = None
+    """Keep only voxels below this template height (inferior cerebellar grey), mm."""
+    source: str
+
+
+class Positivity(_Table):
+    """A scan is positive when the composite VOI's mean SUVr exceeds the threshold."""
+
+    composite: str
+    threshold: float = Field(gt=0)
+    source: str
+
+
+class Centiloid(_Table):
+    """Centiloid = 100 (SUVr - intercept_suvr) / span_suvr (Klunk 2015, equation 1.3)."""
+
+    composite: str
+    reference_labels: tuple[str, ...] = Field(min_length=1)
+    intercept_suvr: float
+    span_suvr: float = Field(gt=0)
+    source: str
+
+
+class Uptake(_Table):
+    """Uptake of one group of labels in the simulated cohort, relative to the reference region (SUVr)."""
+
+    region: str
+    labels: tuple[str, ...] = Field(min_length=1)
+    baseline: float = Field(gt=0)
+    """Mean SUVr without pathology at the cohort's reference age."""
+    sd: float = Field(ge=0)
+    """Between-subject SD of the baseline, SUVr."""
+    age_per_decade: float = 0.0
+    """Change of the baseline per decade of age above 60 years, SUVr (off-target binding rises with age)."""
+    pathology: float = 0.0
+    """SUVr added where the region's pathology is complete (burden 1)."""
+    onset: Fraction = 0.0
+    """Burden of the whole brain at which this region begins to fill (Braak and Thal order)."""
+    population_range: tuple[float, float]
+    """Range in which a population mean of this region's measured SUVr must lie."""
+    source: str
+
+
+class TracerSpec(_Table):
+    """One tracer: names, acquisition window, reference region, VOIs, SUVr window and uptake table."""
+
+    name: str = Field(pattern=r"^[a-z0-9]+$")
+    label: str = Field(pattern=r"^[A-Za-z0-9]+$")
+    """What is written as the BIDS entity trc-."""
+    ligand: str
+    target: str
+    aliases: tuple[str, ...]
+    """Other spellings taken for this tracer, compared without case, brackets, hyphens and underscores."""
+    index: int = Field(ge=0)
+    """Position in the model's tracer embedding; 0 PBR28, 1 PiB, 2 tau as in the published release."""
+    isotope: str
+    half_life_minutes: float = Field(gt=0)
+    window_minutes: tuple[float, float]
+    """Acquisition window after injection, minutes."""
+    suvr_window: tuple[float, float]
+    """SUVr mapped to [-1, 1] for the model; also the data range of PSNR and SSIM."""
+    display_window: tuple[float, float]
+    """SUVr range of pictures."""
+    invisible_share: Fraction
+    """Simulated cohort: share of the regional variance that no MRI can show."""
+    reference_region: ReferenceRegion
+    composites: dict[str, tuple[str, ...]]
+    """Name of a composite VOI to the atlas labels that it pools."""
+    positivity: Positivity | None = None
+    centiloid: Centiloid | None = None
+    uptake: tuple[Uptake, ...] = Field(min_length=1)
+    sources: tuple[str, ...] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _check(self) -> TracerSpec:
+        for key in ("window_minutes", "suvr_window", "display_window"):
+            low, high = getattr(self, key)
+            if not low < high:
+                raise ValueError(f"{key}: the first number must be below the second")
+        for key, part in (("positivity", self.positivity), ("centiloid", self.centiloid)):
+            if part is not None and part.composite not in self.composites:
+                raise ValueError(f"{key}.composite: no composite named {part.composite!r}")
+        labels = [label for row in self.uptake for label in row.labels]
+        twice = sorted({label for label in labels if labels.count(label) > 1})
+        if twice:
+            raise ValueError(f"uptake.labels: {twice[0]} stands in two regions")
+        return self
+
+
+def load_tracer(path: Path) -> TracerSpec:
+    """Read and validate one tracer .toml; raises InputError naming the file and the key."""
+    try:
+        return TracerSpec.model_validate(tomllib.loads(Path(path).read_text(encoding="utf-8")))
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"]) or "file"
+        raise InputError(f"{path}: key {key}: {first['msg']}; correct it.") from error
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise InputError(f"{path} is not a readable TOML file ({error}); correct it.") from error
+
+
+def _plain(alias: str) -> str:
+    return re.sub(r"[^a-z0-9]", "", alias.lower().removeprefix("trc-"))
+
+
+@lru_cache(maxsize=1)
+def load_tracers() -> dict[str, TracerSpec]:
+    """Every packaged tracer by name, in the order of its index; refuses clashing names and indices."""
+    folder = Path(str(files("relapet.tracers")))
+    specs = sorted((load_tracer(path) for path in folder.glob("*.toml")), key=lambda spec: spec.index)
+    taken: dict[str, str] = {}
+    for spec in specs:
+        keys = {f"index {spec.index}", *(_plain(a) for a in (spec.name, spec.label, *spec.aliases))}
+        for key in keys:
+            if key in taken:
+                raise InputError(f"Tracers {taken[key]} and {spec.name} both claim {key}; rename one.")
+            taken[key] = spec.name
+    return {spec.name: spec for spec in specs}
+
+
+def get_tracer(alias: str) -> TracerSpec:
+    """Find a tracer by name, BIDS label or alias; raises InputError listing those that there are."""
+    wanted = _plain(alias)
+    for spec in load_tracers().values():
+        if wanted in {_plain(a) for a in (spec.name, spec.label, *spec.aliases)}:
+            return spec
+    known = ", ".join(f"{spec.name} (trc-{spec.label})" for spec in load_tracers().values())
+    raise InputError(f"Unknown tracer {alias!r}; there are: {known}.")
