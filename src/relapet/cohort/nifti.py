@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import nibabel as nib
+import nibabel.filebasedimages
 import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
