@@ -160,7 +160,7 @@ class Trainer:
             for phase in self.phases:
                 if self.step >= phase.start_step:
                     losses = self._take_turn(phase, shared)
-                    logged |= {f"{phase.name}/{name}": float(value) for name, value in losses.items()}
+                    logged |= {f"{phase.name}/{name}": float(value.detach()) for name, value in losses.items()}
         except torch.OutOfMemoryError as error:
             raise TrainingError(
                 f"Out of memory at step {self.step}; lower train.batch_size, set train.precision to bf16-mixed, "
