@@ -7,13 +7,32 @@ import tomllib
 from functools import lru_cache
 from importlib.resources import files
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from relapet.errors import InputError
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
+
+
+def _expand(label: str) -> list[str]:
+    """Write out the first pair of braces, then the next: a-{b,c} is a-b and a-c."""
+    braces = re.search(r"\{([^{}]*)\}", label)
+    if braces is None:
+        return [label]
+    head, tail = label[: braces.start()], label[braces.end() :]
+    return [name for choice in braces[1].split(",") for name in _expand(f"{head}{choice.strip()}{tail}")]
+
+
+def _expand_all(labels: Any) -> Any:
+    if not isinstance(labels, list) or not all(isinstance(label, str) for label in labels):
+        return labels  # the type check that follows names the fault
+    return [name for label in labels for name in _expand(label)]
+
+
+Labels = Annotated[tuple[str, ...], BeforeValidator(_expand_all), Field(min_length=1)]
+"""Atlas label names; braces are written out as a shell does: ctx-{lh,rh}-insula names both sides."""
 
 
 class _Table(BaseModel):
@@ -24,7 +43,7 @@ class ReferenceRegion(_Table):
     """The region whose mean uptake divides the image: SUVr = uptake / mean(uptake in the region)."""
 
     name: str
-    labels: tuple[str, ...] = Field(min_length=1)
+    labels: Labels
     z_max_mm: float | None = None
     """Keep only voxels below this template height (inferior cerebellar grey), mm."""
     source: str
@@ -42,17 +61,36 @@ class Centiloid(_Table):
     """Centiloid = 100 (SUVr - intercept_suvr) / span_suvr (Klunk 2015, equation 1.3)."""
 
     composite: str
-    reference_labels: tuple[str, ...] = Field(min_length=1)
+    reference_labels: Labels
     intercept_suvr: float
     span_suvr: float = Field(gt=0)
     source: str
+
+
+class Genotype(_Table):
+    """How a polymorphism of the target scales the simulated contrast: SUVr = 1 + contrast (SUVr - 1)."""
+
+    gene: str
+    frequency: dict[str, Fraction]
+    """Share of each genotype in the population; they sum to 1."""
+    contrast: dict[str, Annotated[float, Field(ge=0)]]
+    """Factor on (SUVr - 1) for each genotype; 1 for the genotype that the uptake table describes."""
+    source: str
+
+    @model_validator(mode="after")
+    def _check(self) -> Genotype:
+        if self.frequency.keys() != self.contrast.keys():
+            raise ValueError("frequency and contrast must name the same genotypes")
+        if abs(sum(self.frequency.values()) - 1) > 1e-6:
+            raise ValueError("the frequencies must sum to 1")
+        return self
 
 
 class Uptake(_Table):
     """Uptake of one group of labels in the simulated cohort, relative to the reference region (SUVr)."""
 
     region: str
-    labels: tuple[str, ...] = Field(min_length=1)
+    labels: Labels
     baseline: float = Field(gt=0)
     """Mean SUVr without pathology at the cohort's reference age."""
     sd: float = Field(ge=0)
@@ -91,10 +129,11 @@ class TracerSpec(_Table):
     invisible_share: Fraction
     """Simulated cohort: share of the regional variance that no MRI can show."""
     reference_region: ReferenceRegion
-    composites: dict[str, tuple[str, ...]]
+    composites: dict[str, Labels]
     """Name of a composite VOI to the atlas labels that it pools."""
     positivity: Positivity | None = None
     centiloid: Centiloid | None = None
+    genotype: Genotype | None = None
     uptake: tuple[Uptake, ...] = Field(min_length=1)
     sources: tuple[str, ...] = Field(min_length=1)
 
