@@ -1,8 +1,8 @@
-"""A simulated subject's anatomy: the template bent by a diffeomorphism, its tissue thinned, its labels moved along.
+"""A simulated subject's anatomy: the template bent by a diffeomorphism, thinned, its labels moved along.
 
-The pull-back map phi = exp(v) of a stationary velocity field v (Arsigny et al., MICCAI 2006) takes each point of the
-subject to template space. v = smooth random field + sum of fields with a prescribed divergence, so that a region's
-volume changes by a stated factor: div v = -log(factor) (Karacali and Davatzikos, IEEE TMI 2006).
+The pull-back map phi = exp(v) of a stationary velocity field v (Arsigny et al., MICCAI 2006) takes each point
+of the subject to template space. v = smooth random field + sum of fields with a prescribed divergence, so that
+a region's volume changes by a stated factor: div v = -log(factor) (Karacali and Davatzikos, IEEE TMI 2006).
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from relapet.cohort.regions import (
     lobe_of_label,
     signature,
 )
-from relapet.cohort.sources import SOURCE_GRID, Sources, load_sources
+from relapet.cohort.sources import SOURCE_GRID, load_sources
 from relapet.cohort.template import atlas_names
 from relapet.types import Labels, Mask, Volume
 
@@ -65,14 +65,14 @@ def _lattice_points(grid: Grid) -> npt.NDArray[np.float32]:
 
 
 def _field_of_divergence(divergence: Volume) -> npt.NDArray[np.float32]:
-    """The curl-free field (3, X, Y, Z), mm, with this divergence: v = grad(inverse Laplacian of it), by FFT."""
+    """The curl-free field (3, X, Y, Z), mm, with this divergence: the gradient of its potential, by FFT."""
     spacing = VELOCITY_GRID.voxel_size
     k = np.meshgrid(
         *(2 * np.pi * fft.fftfreq(n, spacing) for n in divergence.shape[:2]),
         2 * np.pi * fft.rfftfreq(divergence.shape[2], spacing),
         indexing="ij",
     )
-    squared = sum(component**2 for component in k)
+    squared = k[0] ** 2 + k[1] ** 2 + k[2] ** 2
     squared[0, 0, 0] = 1.0
     spectrum = fft.rfftn(divergence) / -squared
     spectrum[0, 0, 0] = 0.0
@@ -158,9 +158,8 @@ def template_map(latents: Latents, grid: Grid, rng: np.random.Generator) -> npt.
     points = _lattice_points(grid)
     first = VELOCITY_GRID.affine[:3, 3].astype(np.float32).reshape(3, 1, 1, 1)
     where = (points - first) / np.float32(VELOCITY_GRID.voxel_size)
-    return points + np.stack(
-        [ndimage.map_coordinates(u, where, order=1, mode="nearest") for u in displacement]
-    )
+    moved = [ndimage.map_coordinates(u, where, order=1, mode="nearest") for u in displacement]
+    return np.asarray(points + np.stack(moved), dtype=np.float32)
 
 
 def build_anatomy(latents: Latents, grid: Grid, rng: np.random.Generator) -> Anatomy:
@@ -172,7 +171,8 @@ def build_anatomy(latents: Latents, grid: Grid, rng: np.random.Generator) -> Ana
     def linear(data: Volume) -> Volume:
         return np.asarray(ndimage.map_coordinates(data, where, order=1), dtype=np.float32)
 
-    nearest = tuple(np.clip(np.rint(w).astype(np.intp), 0, n - 1) for w, n in zip(where, SOURCE_GRID.shape))
+    shape = SOURCE_GRID.shape
+    nearest = tuple(np.clip(np.rint(w).astype(np.intp), 0, n - 1) for w, n in zip(where, shape, strict=True))
     grey, white, csf, t1 = (linear(d) for d in (sources.grey, sources.white, sources.csf, sources.t1))
     grey_label = sources.grey_label[nearest]
     table = np.zeros(int(sources.grey_label.max()) + 1, dtype=np.float32)

@@ -1,10 +1,11 @@
-"""Who a simulated subject is: a small structural model from independent draws to age, pathology and cognition.
+"""Who a simulated subject is: a small structural model from independent draws to pathology and cognition.
 
-Pathology has a *visible* part, which leaves its mark on the MRI (atrophy, lesions, FLAIR signal), and a *hidden*
-part, which is independent of all that an MRI can show. Edges: age -> all; amyloid -> tau; exposure -> tau,
-inflammation, lesions; inflammation <-> lesions; tau, amyloid -> atrophy; tau, atrophy, age, education -> cognition.
-Every quantity may be a scalar (one subject) or an array (a population, for calibration). No clinical realism is
-claimed; the directions follow Jack et al., Lancet Neurol 2013, and Stern et al., Alzheimers Dement 2019.
+Pathology has a *visible* part, which leaves its mark on the MRI (atrophy, lesions, FLAIR signal), and a
+*hidden* part, which is independent of all that an MRI can show. Edges: age -> all; amyloid -> tau; exposure ->
+tau, inflammation, lesions; inflammation <-> lesions; tau, amyloid -> atrophy; tau, atrophy, age, education ->
+cognition. Every quantity may be a scalar (one subject) or an array (a population, for calibration). No
+clinical realism is claimed; the directions follow Jack et al., Lancet Neurol 2013, and Stern et al.,
+Alzheimers Dement 2019.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ HIDDEN_TAU_FROM_AMYLOID = 0.4
 """Correlation of hidden tau with hidden amyloid."""
 SLOPE = {"amyloid": 4.0, "tau": 2.2, "inflammation": 1.4}
 THRESHOLD = {"amyloid": 0.0, "tau": 1.2, "inflammation": 0.3}
-"""Burden = 1 / (1 + exp(-slope (liability - threshold))): amyloid nearly all-or-none, tau late, inflammation gradual."""
+"""Burden = 1 / (1 + exp(-slope (liability - threshold))): amyloid all-or-none, tau late, inflammation gradual."""
 
 _SCALARS = (
     "age", "sex", "exposure", "education", "amyloid", "tau", "inflammation", "lesions", "ventricles",
@@ -107,7 +108,9 @@ def expected_burden(pathology: str, visible: Any) -> Any:
     return burden_of(pathology, np.asarray(visible)[..., None] + nodes) @ weights
 
 
-def _visible_liabilities(population: Population, z: dict[str, Any], age: Any, exposure: Any) -> dict[str, Any]:
+def _visible_liabilities(
+    population: Population, z: dict[str, Any], age: Any, exposure: Any
+) -> dict[str, Any]:
     decades = (age - 65) / 10
     spread = {name: np.sqrt(1 - HIDDEN_SHARE[name]) for name in PATHOLOGIES}
     amyloid = population.amyloid_shift + 0.30 * decades + 0.95 * spread["amyloid"] * z["amyloid"]

@@ -1,4 +1,4 @@
-"""How the simulated cohort groups the atlas labels: tissue that carries each label, lobes, signatures of disease."""
+"""How the simulated cohort groups the atlas labels: tissue carrying each label, lobes, signatures of disease."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every simulated brain is bent from: the 1 mm template, split so that each voxel knows whose tissue it holds."""
+"""What every simulated brain is bent from: the 1 mm template, split by whose tissue each voxel holds."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _WHITE_LABELS = (2, 41)  # cerebral white matter, left and right
 
 @dataclass(frozen=True)
 class Sources:
-    """Template images on SOURCE_GRID, continuous ones smoothed to ``voxel_size`` (mm) so that nothing aliases."""
+    """Template images on SOURCE_GRID, continuous ones smoothed to ``voxel_size`` (mm) against aliasing."""
 
     voxel_size: float
     t1: Volume
@@ -56,7 +56,7 @@ def _pial_weight(outside: Volume, grey: Volume, grey_label: Labels) -> Volume:
     mass = ndimage.sum_labels(grey, grey_label, indices)
     mean = np.ones(grey_label.max() + 1)
     mean[indices] = np.maximum(weighted / np.maximum(mass, 1e-6), 1e-3)
-    return np.minimum(near / mean[grey_label], 2.5).astype(np.float32)
+    return np.asarray(np.minimum(near / mean[grey_label], 2.5), dtype=np.float32)
 
 
 @lru_cache(maxsize=1)
@@ -71,7 +71,7 @@ def _labels() -> tuple[Labels, Labels, Labels, Volume, Volume]:
     fluid = np.isin(raw, [i for i, lobe in lobes.items() if lobe == "csf"])
     grey_label = _nearest_label(raw, deep | cortex | cerebellar)
     white_label = np.where(deep, raw, _nearest_label(raw, white)).astype(np.int32)
-    # The atlas ribbon is thinner than the template's: grey voxels outside any nucleus take the nearest parcel.
+    # The atlas ribbon is thinner than the template's: grey voxels outside nuclei take the nearest parcel.
     ribbon = template.brain & (template.grey > 0.5) & ~deep & ~fluid & ~cerebellar
     cerebellum = np.isin(raw, [7, 46, 15])
     dseg = np.where(ribbon & ~cerebellum, grey_label, np.where(template.brain, raw, 0)).astype(np.int32)

@@ -7,7 +7,7 @@ import tomllib
 from functools import lru_cache
 from importlib.resources import files
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
@@ -92,9 +92,9 @@ class Uptake(_Table):
     region: str
     labels: Labels
     baseline: float = Field(gt=0)
-    """Mean SUVr without pathology at the cohort's reference age."""
+    """Mean SUVr without pathology at 60 years, as measured at a resolution of 6 mm."""
     sd: float = Field(ge=0)
-    """Between-subject SD of the baseline, SUVr."""
+    """Between-subject SD of the baseline, SUVr; idle in the reference region, whose SUVr is 1."""
     age_per_decade: float = 0.0
     """Change of the baseline per decade of age above 60 years, SUVr (off-target binding rises with age)."""
     pathology: float = 0.0
@@ -128,6 +128,8 @@ class TracerSpec(_Table):
     """SUVr range of pictures."""
     invisible_share: Fraction
     """Simulated cohort: share of the regional variance that no MRI can show."""
+    burden: Literal["amyloid", "tau", "inflammation"]
+    """Simulated cohort: which pathology fills the regions of the uptake table."""
     reference_region: ReferenceRegion
     composites: dict[str, Labels]
     """Name of a composite VOI to the atlas labels that it pools."""
