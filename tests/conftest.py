@@ -27,7 +27,9 @@ def write_toy_derivative(root: Path, subjects: int, seed: int = 0) -> Path:
         visit, level = Visit(f"{number:02d}"), rng.uniform(0.8, 1.2)
         noise = rng.normal(0, 0.02, (2, *grid.shape))
         t1w = (0.5 * template.grey + 0.9 * template.white + 0.1 * template.csf + noise[0]) * template.brain
-        flair = (level * template.grey + 0.6 * template.white + 0.1 * template.csf + noise[1]) * template.brain
+        flair = (
+            level * template.grey + 0.6 * template.white + 0.1 * template.csf + noise[1]
+        ) * template.brain
         save_volume(visit.t1w(root), 700 * np.maximum(t1w, 0), grid.affine)
         save_volume(visit.flair(root), 300 * np.maximum(flair, 0), grid.affine)
         save_volume(visit.mask(root), template.brain, grid.affine, dtype=np.uint8)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import torch
 
+from relapet.cohort.grid import get_grid
 from relapet.cohort.simulated import SimulationConfig, simulate_cohort
 from relapet.config import RunConfig, load_config
 from relapet.data.dataset import Pair
@@ -24,15 +26,29 @@ from relapet.sampling.validate import validation_mae
 from relapet.tracers import get_tracer
 from relapet.training.train import TrainOptions, train_run
 
-DEMO_COHORT = SimulationConfig(subjects=72, site="research", grid="4mm", seed=20260101)
+DEMO_COHORT = SimulationConfig(subjects=72, grid=get_grid("4mm"), seed=20260101)
 """The demo's cohort: with the preset's split, 50 subjects are trained on and 18 held out."""
 
 
-def simulate(out: str | Path, config: SimulationConfig, messages: Messages | None = None) -> None:
-    """Write a simulated cohort with known truth; raises InputError where ``out`` cannot be written."""
-    messages = messages or Silent()
+def simulate(
+    out: str | Path,
+    config: SimulationConfig | None = None,
+    n_procs: int | None = None,
+    messages: Messages | None = None,
+) -> Path:
+    """Write a simulated cohort with known truth, on all cores where ``n_procs`` is None.
+
+    Raises InputError where ``out`` cannot be written or already holds subjects.
+    """
+    config, messages = config or SimulationConfig(), messages or Silent()
+    finished: list[str] = []
+
+    def on_done(participant: str) -> None:
+        finished.append(participant)
+        advance(len(finished), participant)
+
     with messages.track("simulate", config.subjects) as advance:
-        simulate_cohort(config, Path(out), on_done=lambda done: advance(done, ""))
+        return simulate_cohort(config, Path(out), n_procs or os.cpu_count() or 1, on_done)
 
 
 def train(
@@ -80,7 +96,9 @@ def evaluate(
     """Score synthetic trees against the measured one; raises InputError and LeakError."""
     messages = messages or Silent()
     with messages.track("evaluate", 1.0) as advance:
-        options = replace(options or Options(), on_progress=lambda done, of: advance(done / of, f"{done} of {of}"))
+        options = replace(
+            options or Options(), on_progress=lambda done, of: advance(done / of, f"{done} of {of}")
+        )
         return evaluate_trees(Path(real), [Path(path) for path in synthetic], Path(out), options)
 
 
@@ -93,7 +111,7 @@ def demo(out: str | Path, messages: Messages | None = None, config: RunConfig | 
     if out.exists() and any(out.iterdir()):
         raise InputError(f"The demo's folder {out} is not empty; choose another or delete it.")
     cohort, run, synthetic = out / "cohort", out / "run", out / "synthetic"
-    simulate(cohort, DEMO_COHORT, messages)
+    simulate(cohort, DEMO_COHORT, messages=messages)
     train(config, cohort, run, messages=messages)
     held_out = RunFolder(run).read_manifest().split["test"]
     synthesize(cohort, synthetic, run, participants=held_out, messages=messages)

@@ -81,23 +81,29 @@ def simulate(
 ) -> None:
     """Write a simulated cohort: T1w, FLAIR, three tracers' SUVr maps, and the truth behind them."""
     from relapet import api
+    from relapet.cohort.grid import get_grid
+    from relapet.cohort.scanner import get_site
     from relapet.cohort.simulated import SimulationConfig
 
     config = SimulationConfig(
-        subjects=subjects, site=site, grid=grid, seed=seed, missing_rate=missing_rate, n_procs=n_procs
+        subjects=subjects, site=get_site(site), grid=get_grid(grid), seed=seed, missing_rate=missing_rate
     )
     terminal = Terminal(quiet)
-    api.simulate(out, config, terminal)
+    api.simulate(out, config, n_procs, terminal)
     terminal.say(f"{subjects} simulated participants written to {out}.")
 
 
 @app.command(epilog="Example: `relapet train cohort run --preset demo --set train.steps=2000 train.seed=1`")
 def train(
-    derivatives: Annotated[Path, typer.Argument(help="Model-ready derivatives (simulate or preprocess writes them).")],
+    derivatives: Annotated[
+        Path, typer.Argument(help="Model-ready derivatives (simulate or preprocess writes them).")
+    ],
     run: Annotated[Path, typer.Argument(help="Run folder to write.")],
     preset: Annotated[str | None, typer.Option(help="Packaged settings, see relapet info presets.")] = None,
     config: Annotated[Path | None, typer.Option(help="YAML file of settings, over the preset.")] = None,
-    set_: Annotated[list[str] | None, typer.Option("--set", help="Single settings, over both: key=value.")] = None,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", help="Single settings, over both: key=value.")
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the run's last checkpoint.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print every setting and stop.")] = False,
     quiet: Quiet = False,
@@ -109,7 +115,9 @@ def train(
     from relapet.config import load_config
 
     if preset is None and config is None:
-        raise InputError("Training needs settings; give --preset NAME (see relapet info presets) or --config FILE.")
+        raise InputError(
+            "Training needs settings; give --preset NAME (see relapet info presets) or --config FILE."
+        )
     terminal = Terminal(quiet)
     settings = load_config(preset, config, set_ or ())
     if dry_run:
@@ -119,15 +127,21 @@ def train(
     terminal.say(f"Run folder written to {run}.")
 
 
-@app.command(epilog="Example: `relapet synthesize bids out participant --model run --tracer tau pib --samples 8`")
+@app.command(
+    epilog="Example: `relapet synthesize bids out participant --model run --tracer tau pib --samples 8`"
+)
 def synthesize(
-    source: Annotated[Path, typer.Argument(metavar="BIDS_OR_DERIVATIVES", help="Data set with MRI in an MNI space.")],
+    source: Annotated[
+        Path, typer.Argument(metavar="BIDS_OR_DERIVATIVES", help="Data set with MRI in an MNI space.")
+    ],
     out: Annotated[Path, typer.Argument(help="Derivative to write.")],
     level: Annotated[str, typer.Argument(help="Analysis level of a BIDS App: participant.")],
     model: Annotated[Path, typer.Option(help="Run folder of a trained model.")],
     tracer: Annotated[list[str] | None, typer.Option(help="Tracers (default: all the model knows).")] = None,
     participant_label: Participants = None,
-    samples: Annotated[int | None, typer.Option(min=1, help="Samples a volume; their mean is written.")] = None,
+    samples: Annotated[
+        int | None, typer.Option(min=1, help="Samples a volume; their mean is written.")
+    ] = None,
     steps: Annotated[int | None, typer.Option(min=1, help="Network calls a sample.")] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Seed of the samples' noise.")] = None,
     quiet: Quiet = False,
@@ -151,8 +165,12 @@ def evaluate(
     real: Annotated[Path, typer.Argument(help="Derivative with measured SUVr maps.")],
     synthetic: Annotated[Path, typer.Argument(help="Derivative that relapet synthesize wrote.")],
     out: Annotated[Path, typer.Argument(help="Folder for the tables.")],
-    compare: Annotated[list[Path] | None, typer.Option(help="Another synthetic derivative, scored beside it.")] = None,
-    atlas: Annotated[Path | None, typer.Option(help="Own atlas, NIfTI with a TSV (index, name) beside it.")] = None,
+    compare: Annotated[
+        list[Path] | None, typer.Option(help="Another synthetic derivative, scored beside it.")
+    ] = None,
+    atlas: Annotated[
+        Path | None, typer.Option(help="Own atlas, NIfTI with a TSV (index, name) beside it.")
+    ] = None,
     quiet: Quiet = False,
     debug: Debug = False,
     version: Version = False,
@@ -257,7 +275,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(f"relapet: error: {error}", file=sys.stderr)
         else:
             kind = type(error).__name__
-            print(f"relapet: unexpected error: {kind}: {error}; run again with --debug to see where.", file=sys.stderr)
+            print(
+                f"relapet: unexpected error: {kind}: {error}; run again with --debug to see where.",
+                file=sys.stderr,
+            )
         return 2 if isinstance(error, InputError) else 1
     return 0
 

@@ -25,7 +25,9 @@ def listing(topic: str, name: str | None = None) -> Rows:
         return rows
     chosen = [row for row in rows[1:] if row[0] == name]
     if not chosen:
-        raise InputError(f"There is no {name!r} among the {topic}; there are: {', '.join(r[0] for r in rows[1:])}.")
+        raise InputError(
+            f"There is no {name!r} among the {topic}; there are: {', '.join(r[0] for r in rows[1:])}."
+        )
     return [rows[0], *chosen]
 
 
@@ -45,7 +47,15 @@ def _presets() -> Rows:
     rows: Rows = [("preset", "method", "prediction", "sampler", "steps a sample")]
     for name in presets():
         config = load_config(name)
-        rows.append((name, config.method.name, config.method.prediction, config.sample.sampler, str(config.sample.steps)))
+        rows.append(
+            (
+                name,
+                config.method.name,
+                config.method.prediction,
+                config.sample.sampler,
+                str(config.sample.steps),
+            )
+        )
     return rows
 
 

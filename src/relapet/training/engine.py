@@ -69,7 +69,8 @@ class Trainer:
     loader_seconds: float = field(default=0.0, init=False)
 
     def __post_init__(self) -> None:
-        self.method.networks.to(self.fabric.device)
+        # Channels last: 3-D convolutions run several times faster so, on CPU as on GPU.
+        self.method.networks.to(self.fabric.device, memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
         self.phases = self.method.phases()
         self.optimizers = {phase.name: self._optimizer(phase) for phase in self.phases}
         self.ema = Ema(self.method.networks["generator"], self.config.ema_decay)
@@ -160,7 +161,9 @@ class Trainer:
             for phase in self.phases:
                 if self.step >= phase.start_step:
                     losses = self._take_turn(phase, shared)
-                    logged |= {f"{phase.name}/{name}": float(value.detach()) for name, value in losses.items()}
+                    logged |= {
+                        f"{phase.name}/{name}": float(value.detach()) for name, value in losses.items()
+                    }
         except torch.OutOfMemoryError as error:
             raise TrainingError(
                 f"Out of memory at step {self.step}; lower train.batch_size, set train.precision to bf16-mixed, "
