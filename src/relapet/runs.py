@@ -17,6 +17,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 from safetensors import SafetensorError
@@ -123,8 +124,10 @@ class RunFolder:
 
     def write_training_mean(self, mean: dict[str, Volume]) -> None:
         """Write the mean SUVr maps, ``(X, Y, Z)`` by tracer name."""
+        # safetensors writes the memory as it lies: an array in Fortran order would come back scrambled.
+        contiguous = {name: np.ascontiguousarray(volume, dtype=np.float32) for name, volume in mean.items()}
         with atomic_path(self.training_mean) as temporary:
-            save_arrays(mean, temporary)
+            save_arrays(contiguous, temporary)
 
     def read_settings(self) -> dict[str, Any]:
         """The resolved settings; raises InputError for a folder that is no run."""

@@ -67,7 +67,7 @@ class Cache:
         recipe = " ".join([_VERSION, self.grid.name, key, *digests])
         target = self.folder / f"{hashlib.sha256(recipe.encode()).hexdigest()[:24]}.npy"
         if not target.is_file():
-            volume = load().astype(np.float16)
+            volume = np.ascontiguousarray(load(), dtype=np.float16)
             with atomic_path(target) as temporary:
                 np.save(temporary, volume)
         self._paths[key] = target
