@@ -6,8 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from relapet.cohort.bids import Visit, VisitFiles, index_derivative
-from relapet.cohort.grid import SPACE
+from relapet.cohort.bids import Visit, VisitFiles, index_derivative, training_mean_path
 from relapet.errors import InputError
 from relapet.files import read_json, sha256
 from relapet.tracers import TracerSpec, load_tracers
@@ -61,11 +60,10 @@ def make_plan(real: Path, synthetic: Sequence[Path], participants: Sequence[str]
     """
     if not synthetic:
         raise InputError("No synthetic tree was given; name at least one folder that synthesize wrote.")
-    wanted = {label.removeprefix("sub-") for label in participants} if participants else None
-    index = [files for files in index_derivative(real) if wanted is None or files.visit.subject in wanted]
+    index = _chosen(index_derivative(real), real, participants)
     real_maps = _maps(index)
     if not real_maps:
-        of_these = " of the chosen participants" if wanted else ""
+        of_these = " of the chosen participants" if participants else ""
         raise InputError(f"{real} holds no measured SUVr map{of_these}; give a derivative that has them.")
     notes: list[str] = []
     trees = _open_trees(synthetic, notes)
@@ -87,6 +85,16 @@ def make_plan(real: Path, synthetic: Sequence[Path], participants: Sequence[str]
     ]
     used = [method for method in maps if any(method in scan.synthetic for scan in scans)]
     return Plan(scans, used, trees, _skipped_tracers(real_maps, offered), notes)
+
+
+def _chosen(index: list[VisitFiles], real: Path, participants: Sequence[str] | None) -> list[VisitFiles]:
+    if not participants:
+        return index
+    wanted = {label.removeprefix("sub-") for label in participants}
+    missing = wanted - {files.visit.subject for files in index}
+    if missing:
+        raise InputError(f"{real} has no participant {_some(missing)}; choose among its sub- folders.")
+    return [files for files in index if files.visit.subject in wanted]
 
 
 def _maps(index: Iterable[VisitFiles]) -> dict[ScanKey, Path]:
@@ -179,8 +187,7 @@ def _refuse_trained_on(trees: Sequence[Tree], index: Sequence[VisitFiles], subje
 def _tracer_means(trees: Sequence[Tree], keys: Sequence[ScanKey], notes: list[str]) -> dict[ScanKey, Path]:
     found: dict[str, Path] = {}
     for tracer in load_tracers().values():
-        name = f"tpl-{SPACE}_trc-{tracer.label}_meas-SUVR_desc-trainingmean_mimap.nii.gz"
-        paths = [tree.root / f"tpl-{SPACE}" / "pet" / name for tree in trees]
+        paths = [training_mean_path(tree.root, tracer) for tree in trees]
         paths = [path for path in paths if path.is_file()]
         if paths:
             found[tracer.name] = paths[0]
