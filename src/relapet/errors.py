@@ -17,3 +17,7 @@ class SubjectError(RelapetError):
 
 class VolumeError(SubjectError):
     """A volume on disk is unreadable or is not what the step needs."""
+
+
+class LeakError(RelapetError):
+    """A method scored above what its inputs allow: test data must have leaked into its training."""

@@ -131,6 +131,8 @@ class TracerSpec(_Table):
     reference_region: ReferenceRegion
     composites: dict[str, Labels]
     """Name of a composite VOI to the atlas labels that it pools."""
+    target_composite: str | None = None
+    """Composite of the cortex in which the disease shows; image similarity is also reported inside it."""
     positivity: Positivity | None = None
     centiloid: Centiloid | None = None
     genotype: Genotype | None = None
@@ -146,6 +148,8 @@ class TracerSpec(_Table):
         for key, part in (("positivity", self.positivity), ("centiloid", self.centiloid)):
             if part is not None and part.composite not in self.composites:
                 raise ValueError(f"{key}.composite: no composite named {part.composite!r}")
+        if self.target_composite is not None and self.target_composite not in self.composites:
+            raise ValueError(f"target_composite: no composite named {self.target_composite!r}")
         labels = [label for row in self.uptake for label in row.labels]
         twice = sorted({label for label in labels if labels.count(label) > 1})
         if twice:

@@ -1,0 +1,241 @@
+"""What a reader looks at first: summary.json and summary.md, with intervals, n, windows and leaks."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict
+from typing import Any
+
+import pandas as pd
+
+import relapet
+from relapet.evaluation.agreement import agreement, median_r, median_r_difference
+from relapet.evaluation.image_metrics import METRICS
+from relapet.evaluation.matching import CEILINGS, TRACER_MEAN
+from relapet.evaluation.statistics import Interval, bootstrap_difference, bootstrap_mean
+from relapet.evaluation.tables import SUBJECT_METRICS, VOI_MAE, Results, goodness
+from relapet.tracers import TracerSpec
+
+LEAK_METRICS = ("psnr", "ssim", "mae")
+LEAK_CEILING = "visible_ceiling"
+LEAK_MIN_SUBJECTS_R = 10
+"""Below this a correlation varies too much from sample to sample to accuse anyone of a leak."""
+
+_MAIN = ("psnr", "ssim", "mae", VOI_MAE)
+_TITLES = {name: metric.title for name, metric in METRICS.items()} | {VOI_MAE: "VOI MAE"}
+_UNITS = {name: metric.unit for name, metric in METRICS.items()} | {VOI_MAE: "SUVr"}
+
+
+def build_summary(results: Results, tests: pd.DataFrame, positivity: pd.DataFrame) -> dict[str, Any]:
+    """Everything that summary.json holds of the results; NaN where undefined."""
+    return {
+        "relapet_version": relapet.__version__,
+        "unit_of_analysis": "subject (sessions averaged); 95 % percentile bootstrap intervals over subjects",
+        "metrics": {
+            name: {"title": m.title, "unit": m.unit, "better": m.better, "group": m.group, "source": m.source}
+            for name, m in METRICS.items()
+        }
+        | {VOI_MAE: {"title": "VOI MAE", "unit": "SUVr", "better": "lower", "group": "region",
+                     "source": "mean absolute error over the grey-matter VOIs"}},
+        "tracers": {t.name: _summarise_tracer(results, t, tests, positivity) for t in results.tracers()},
+    }  # fmt: skip
+
+
+def _summarise_tracer(
+    results: Results, tracer: TracerSpec, tests: pd.DataFrame, positivity: pd.DataFrame
+) -> dict[str, Any]:
+    methods = results.methods_of(tracer)
+    tests = tests[tests["tracer"] == tracer.name]
+    summary: dict[str, Any] = {
+        "label": tracer.label,
+        "suvr_window": list(tracer.suvr_window),
+        "n": int(results.metrics.loc[tracer.name].index.get_level_values("subject").nunique()),
+        "methods": {method: _summarise_method(results, tracer, method) for method in methods},
+    }
+    for row in positivity[positivity["tracer"] == tracer.name].to_dict("records"):
+        summary["methods"][row["method"]]["positivity"] = {
+            key: row[key] for key in row if key not in ("tracer", "method")
+        }
+    if TRACER_MEAN in methods:
+        summary["difference_to_tracer_mean"] = {
+            method: _differences(results, tracer, method, tests)
+            for method in methods
+            if method != TRACER_MEAN
+        }
+    if LEAK_CEILING in methods:
+        tested = [method for method in methods if method not in CEILINGS]
+        summary["leak_checks"] = [
+            check for method in tested for check in _check_ceiling(results, tracer, method)
+        ]
+    return summary
+
+
+def _summarise_method(results: Results, tracer: TracerSpec, method: str) -> dict[str, Any]:
+    count, seed = results.sampling.count, results.sampling.seed
+    content: dict[str, Any] = {
+        metric: asdict(bootstrap_mean(results.by_subject(tracer, metric)[method].to_numpy(), count, seed))
+        for metric in SUBJECT_METRICS
+    }
+    real, synthetic = results.regional(tracer, method, "target")
+    content["voi_r"] = asdict(median_r(real.to_numpy(), synthetic.to_numpy(), count, seed)) | {
+        "n_vois": real.shape[1]
+    }
+    table = results.centiloid
+    rows = table[(table["tracer"] == tracer.name) & (table["method"] == method)]
+    if len(rows):
+        values = [rows[[column]].to_numpy() for column in ("real_centiloid", "synth_centiloid")]
+        content["centiloid"] = agreement(*values).iloc[0].to_dict()
+    return content
+
+
+def _differences(results: Results, tracer: TracerSpec, method: str, tests: pd.DataFrame) -> dict[str, Any]:
+    """Method minus tracer_mean on each metric, with its interval and the Holm-adjusted p of the pair."""
+    content = {}
+    for metric in SUBJECT_METRICS:
+        table = results.by_subject(tracer, metric)
+        if table.isna().all(axis=None):
+            continue
+        interval = bootstrap_difference(
+            table[method].to_numpy(),
+            table[TRACER_MEAN].to_numpy(),
+            results.sampling.count,
+            results.sampling.seed,
+        )
+        pair = tests[(tests["metric"] == metric)]
+        pair = pair[pair[["method_a", "method_b"]].isin([method, TRACER_MEAN]).all(axis=1)]
+        content[metric] = asdict(interval) | {"p_holm": float(pair["p_holm"].iloc[0])}
+    return content
+
+
+def _check_ceiling(results: Results, tracer: TracerSpec, method: str) -> list[dict[str, Any]]:
+    """Method against the visible ceiling, oriented so that above 0 is better than what MRI can show."""
+    count, seed = results.sampling.count, results.sampling.seed
+    checks = []
+    for metric in LEAK_METRICS:
+        table = results.by_subject(tracer, metric)
+        a, b = (goodness(metric, table[name].to_numpy()) for name in (method, LEAK_CEILING))
+        checks.append(_verdict(method, metric, bootstrap_difference(a, b, count, seed)))
+    real, synthetic = results.regional(tracer, method, "target")
+    ceiling = results.regional(tracer, LEAK_CEILING, "target")[1]
+    subjects, vois = real.index.intersection(ceiling.index), real.columns.intersection(ceiling.columns)
+    arrays = [frame.loc[subjects, vois].to_numpy() for frame in (real, synthetic, ceiling)]
+    interval = median_r_difference(arrays[0], arrays[1], arrays[2], count, seed)
+    checks.append(_verdict(method, "voi_r", interval, LEAK_MIN_SUBJECTS_R))
+    return checks
+
+
+def _verdict(method: str, metric: str, above: Interval, minimum: int = 0) -> dict[str, Any]:
+    checked = not math.isnan(above.low) and above.n >= minimum
+    return {"method": method, "metric": metric, "checked": checked, "leak": checked and above.low > 0} | {
+        f"above_ceiling_{key}": value for key, value in asdict(above).items()
+    }
+
+
+def leak_sentences(summary: dict[str, Any]) -> list[str]:
+    """One phrase for each tracer, method and metric above the visible ceiling."""
+    return [
+        f"{tracer}: {check['method']} beats the visible ceiling on {check['metric']} by "
+        f"{check['above_ceiling_estimate']:.3g} (95 % interval from {check['above_ceiling_low']:.3g}, "
+        f"n = {check['above_ceiling_n']})"
+        for tracer, content in summary["tracers"].items()
+        for check in content.get("leak_checks", [])
+        if check["leak"]
+    ]
+
+
+def to_markdown(summary: dict[str, Any]) -> str:
+    """The same as tables for a reader."""
+    inputs = summary["inputs"]
+    lines = ["# Evaluation", "", f"Measured: `{inputs['real']}`. Atlas: {inputs['atlas']}."]
+    lines += [f"Method `{name}`: `{root}`." for name, root in inputs["synthetic"].items()]
+    lines += ["", "Mean over subjects [95 % bootstrap interval]; sessions are averaged first. r: median over "
+              "grey-matter VOIs of Pearson's r over subjects.", ""]  # fmt: skip
+    for name, content in summary["tracers"].items():
+        lines += _tracer_section(name, content)
+    for title, items in (
+        ("Leaks", leak_sentences(summary)),
+        ("Tracers not scored", [f"{k}: {v}" for k, v in summary["skipped_tracers"].items()]),
+        ("Notes", summary["notes"]),
+        ("Problems", [_problem_line(problem) for problem in summary["problems"]]),
+    ):
+        if items:
+            lines += [f"## {title}", "", *(f"- {item}" for item in items), ""]
+    return "\n".join(lines)
+
+
+def _problem_line(problem: dict[str, Any]) -> str:
+    where = " ".join(problem[key] for key in ("subject", "session", "tracer", "method"))
+    return f"{where}: {problem['reason']}"
+
+
+def _number(value: float) -> str:
+    if math.isnan(value):
+        return "n/a"
+    if abs(value) < 1e-9:
+        return "0"
+    return f"{value:.3g}" if abs(value) < 10 else f"{value:.2f}"
+
+
+def _cell(interval: dict[str, Any], sign: str = "") -> str:
+    value = interval["estimate"]
+    text = f"{sign if value > 0 else ''}{_number(value)}"
+    if math.isnan(interval["low"]):
+        return text
+    return f"{text} [{_number(interval['low'])}, {_number(interval['high'])}]"
+
+
+def _table(header: list[str], rows: list[list[str]]) -> list[str]:
+    lines = [header, ["---"] * len(header), *rows]
+    return ["| " + " | ".join(line) + " |" for line in lines] + [""]
+
+
+def _tracer_section(name: str, content: dict[str, Any]) -> list[str]:
+    low, high = content["suvr_window"]
+    methods = content["methods"]
+    lines = [f"## {name} (trc-{content['label']})", ""]
+    lines += [f"SUVr window {low:g} to {high:g} (data range of PSNR and SSIM); {content['n']} subjects.", ""]
+    header = ["method", "n", *(f"{_TITLES[m]} ({_UNITS[m]})" for m in _MAIN), "VOI r", "VOIs"]
+    rows = []
+    for method, c in methods.items():
+        region = [_cell(c["voi_r"]), str(c["voi_r"]["n_vois"])]
+        rows.append([method, str(c["psnr"]["n"]), *(_cell(c[m]) for m in _MAIN), *region])
+    lines += _table(header, rows)
+    if "difference_to_tracer_mean" in content:
+        lines += [f"Paired difference to {TRACER_MEAN} (p: Wilcoxon, Holm-corrected):", ""]
+        rows = []
+        for method, d in content["difference_to_tracer_mean"].items():
+            cells = [f"{_cell(d[m], '+')} (p {_number(d[m]['p_holm'])})" for m in _MAIN]
+            rows.append([method, str(d["psnr"]["n"]), *cells])
+        lines += _table(["method", "n", *(_TITLES[m] for m in _MAIN)], rows)
+    others = [m for m in METRICS if m not in _MAIN]
+    others = [m for m in others if any(not math.isnan(c[m]["estimate"]) for c in methods.values())]
+    lines += ["Further metrics (released: min-max of each volume, background included):", ""]
+    rows = [[method, *(_cell(c[m]) for m in others)] for method, c in methods.items()]
+    lines += _table(["method", *(_TITLES[m] for m in others)], rows)
+    return lines + _positivity_lines(methods) + _centiloid_lines(methods)
+
+
+def _positivity_lines(methods: dict[str, Any]) -> list[str]:
+    chosen = {method: c["positivity"] for method, c in methods.items() if "positivity" in c}
+    if not chosen:
+        return []
+    first = next(iter(chosen.values()))
+    lines = [f"Positivity ({first['composite']} above {first['threshold_suvr']:g} SUVr):", ""]
+    rows = []
+    for method, p in chosen.items():
+        auc = {"estimate": p["auc"], "low": p["auc_low"], "high": p["auc_high"]}
+        rates = [_number(p["sensitivity"]), _number(p["specificity"])]
+        rows.append([method, str(p["n"]), str(p["n_positive"]), _cell(auc), *rates])
+    return lines + _table(["method", "n", "positive", "AUC", "sensitivity", "specificity"], rows)
+
+
+def _centiloid_lines(methods: dict[str, Any]) -> list[str]:
+    chosen = {method: c["centiloid"] for method, c in methods.items() if "centiloid" in c}
+    if not chosen:
+        return []
+    rows = [
+        [method, str(c["n"]), _number(c["r"]), _number(c["icc"]), _number(c["bias"]),
+         f"{_number(c['loa_low'])} to {_number(c['loa_high'])}"]
+        for method, c in chosen.items()
+    ]  # fmt: skip
+    return ["Centiloids:", "", *_table(["method", "n", "r", "ICC(2,1)", "bias", "limits of agreement"], rows)]
