@@ -61,11 +61,10 @@ def make_plan(real: Path, synthetic: Sequence[Path], participants: Sequence[str]
     """
     if not synthetic:
         raise InputError("No synthetic tree was given; name at least one folder that synthesize wrote.")
-    wanted = {label.removeprefix("sub-") for label in participants} if participants else None
-    index = [files for files in index_derivative(real) if wanted is None or files.visit.subject in wanted]
+    index = _chosen(index_derivative(real), real, participants)
     real_maps = _maps(index)
     if not real_maps:
-        of_these = " of the chosen participants" if wanted else ""
+        of_these = " of the chosen participants" if participants else ""
         raise InputError(f"{real} holds no measured SUVr map{of_these}; give a derivative that has them.")
     notes: list[str] = []
     trees = _open_trees(synthetic, notes)
@@ -87,6 +86,16 @@ def make_plan(real: Path, synthetic: Sequence[Path], participants: Sequence[str]
     ]
     used = [method for method in maps if any(method in scan.synthetic for scan in scans)]
     return Plan(scans, used, trees, _skipped_tracers(real_maps, offered), notes)
+
+
+def _chosen(index: list[VisitFiles], real: Path, participants: Sequence[str] | None) -> list[VisitFiles]:
+    if not participants:
+        return index
+    wanted = {label.removeprefix("sub-") for label in participants}
+    missing = wanted - {files.visit.subject for files in index}
+    if missing:
+        raise InputError(f"{real} has no participant {_some(missing)}; choose among its sub- folders.")
+    return [files for files in index if files.visit.subject in wanted]
 
 
 def _maps(index: Iterable[VisitFiles]) -> dict[ScanKey, Path]:

@@ -58,9 +58,7 @@ def _summarise_tracer(
         }
     if TRACER_MEAN in methods:
         summary["difference_to_tracer_mean"] = {
-            method: _differences(results, tracer, method, tests)
-            for method in methods
-            if method != TRACER_MEAN
+            method: _differences(tests, method) for method in methods if method != TRACER_MEAN
         }
     if LEAK_CEILING in methods:
         tested = [method for method in methods if method not in CEILINGS]
@@ -73,10 +71,12 @@ def _summarise_tracer(
 def _summarise_method(results: Results, tracer: TracerSpec, method: str) -> dict[str, Any]:
     count, seed = results.sampling.count, results.sampling.seed
     content: dict[str, Any] = {
-        metric: asdict(bootstrap_mean(results.by_subject(tracer, metric)[method].to_numpy(), count, seed))
+        metric: asdict(
+            bootstrap_mean(results.by_subject(tracer.name, metric)[method].to_numpy(), count, seed)
+        )
         for metric in SUBJECT_METRICS
     }
-    real, synthetic = results.regional(tracer, method, "target")
+    real, synthetic = results.regional(tracer.name, method, "target")
     content["voi_r"] = asdict(median_r(real.to_numpy(), synthetic.to_numpy(), count, seed)) | {
         "n_vois": real.shape[1]
     }
@@ -88,22 +88,17 @@ def _summarise_method(results: Results, tracer: TracerSpec, method: str) -> dict
     return content
 
 
-def _differences(results: Results, tracer: TracerSpec, method: str, tests: pd.DataFrame) -> dict[str, Any]:
+def _differences(tests: pd.DataFrame, method: str) -> dict[str, Any]:
     """Method minus tracer_mean on each metric, with its interval and the Holm-adjusted p of the pair."""
+    pairs = tests[tests[["method_a", "method_b"]].isin([method, TRACER_MEAN]).all(axis=1)]
     content = {}
-    for metric in SUBJECT_METRICS:
-        table = results.by_subject(tracer, metric)
-        if table.isna().all(axis=None):
-            continue
-        interval = bootstrap_difference(
-            table[method].to_numpy(),
-            table[TRACER_MEAN].to_numpy(),
-            results.sampling.count,
-            results.sampling.seed,
-        )
-        pair = tests[(tests["metric"] == metric)]
-        pair = pair[pair[["method_a", "method_b"]].isin([method, TRACER_MEAN]).all(axis=1)]
-        content[metric] = asdict(interval) | {"p_holm": float(pair["p_holm"].iloc[0])}
+    for row in pairs.to_dict("records"):
+        ends = [row["ci_low"], row["ci_high"]]
+        first = row["method_a"] == method
+        low, high = ends if first else (-ends[1], -ends[0])
+        estimate = row["difference"] if first else -row["difference"]
+        values = {"estimate": estimate, "low": low, "high": high, "n": row["n"], "p_holm": row["p_holm"]}
+        content[row["metric"]] = values
     return content
 
 
@@ -112,11 +107,11 @@ def _check_ceiling(results: Results, tracer: TracerSpec, method: str) -> list[di
     count, seed = results.sampling.count, results.sampling.seed
     checks = []
     for metric in LEAK_METRICS:
-        table = results.by_subject(tracer, metric)
+        table = results.by_subject(tracer.name, metric)
         a, b = (goodness(metric, table[name].to_numpy()) for name in (method, LEAK_CEILING))
         checks.append(_verdict(method, metric, bootstrap_difference(a, b, count, seed)))
-    real, synthetic = results.regional(tracer, method, "target")
-    ceiling = results.regional(tracer, LEAK_CEILING, "target")[1]
+    real, synthetic = results.regional(tracer.name, method, "target")
+    ceiling = results.regional(tracer.name, LEAK_CEILING, "target")[1]
     subjects, vois = real.index.intersection(ceiling.index), real.columns.intersection(ceiling.columns)
     arrays = [frame.loc[subjects, vois].to_numpy() for frame in (real, synthetic, ceiling)]
     interval = median_r_difference(arrays[0], arrays[1], arrays[2], count, seed)

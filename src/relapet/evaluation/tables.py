@@ -60,16 +60,16 @@ class Results:
         scored = set(self.metrics.loc[tracer.name].index.get_level_values("method"))
         return [method for method in self.methods if method in scored]
 
-    def by_subject(self, tracer: TracerSpec, metric: str) -> pd.DataFrame:
+    def by_subject(self, tracer: str, metric: str) -> pd.DataFrame:
         """One metric of a tracer: subjects as rows, methods as columns, NaN where missing."""
-        return self.metrics.loc[tracer.name][metric].unstack("method")
+        return self.metrics.loc[tracer][metric].unstack("method")
 
-    def regional(self, tracer: TracerSpec, method: str, kind: str) -> tuple[pd.DataFrame, pd.DataFrame]:
+    def regional(self, tracer: str, method: str, kind: str) -> tuple[pd.DataFrame, pd.DataFrame]:
         """Measured and synthetic SUVr, subjects x VOIs; VOIs that not every subject has are left out.
 
         ``kind`` is voi, composite, or target (the VOIs that count in summaries).
         """
-        rows = self.voi[(self.voi["tracer"] == tracer.name) & (self.voi["method"] == method)]
+        rows = self.voi[(self.voi["tracer"] == tracer) & (self.voi["method"] == method)]
         rows = rows[rows["target"]] if kind == "target" else rows[rows["kind"] == kind]
         sides = [
             rows.pivot(index="subject", columns="voi", values=column).dropna(axis=1)
@@ -142,7 +142,9 @@ def agreement_table(results: Results) -> pd.DataFrame:
     for tracer in results.tracers():
         for method in results.methods_of(tracer):
             for kind in ("voi", "composite"):
-                real, synthetic = results.regional(tracer, method, kind)
+                real, synthetic = results.regional(tracer.name, method, kind)
+                if real.empty:
+                    continue  # a user's atlas without the labels of the composites
                 part = agreement(real.to_numpy(), synthetic.to_numpy())
                 part.insert(0, "tracer", tracer.name)
                 part.insert(1, "method", method)
@@ -162,7 +164,7 @@ def tests_table(results: Results) -> pd.DataFrame:
     rows = []
     for tracer in results.tracers():
         for metric in SUBJECT_METRICS:
-            table = results.by_subject(tracer, metric)
+            table = results.by_subject(tracer.name, metric)
             if table.isna().all(axis=None):
                 continue  # a metric that this tracer has not (no target cortex)
             pairs = list(combinations(results.methods_of(tracer), 2))

@@ -97,14 +97,18 @@ def load_region_atlas(path: Path, table: Path | None = None) -> RegionAtlas:
     return RegionAtlas(path.name, names, nib.Nifti1Image(data.astype(np.int32), image.affine))
 
 
+def require_columns(path: Path, table: pd.DataFrame, columns: list[str]) -> None:
+    """Raise InputError naming the first column that a table lacks."""
+    missing = [column for column in columns if column not in table.columns]
+    if missing:
+        raise InputError(f"{path} lacks the column {missing[0]} (tab-separated); add it.")
+
+
 def _read_label_table(table: Path) -> dict[int, str]:
     try:
         frame = pd.read_csv(table, sep="\t", dtype=str, keep_default_na=False)
+        require_columns(table, frame, ["index", "name"])
         rows = [(int(row["index"]), row["name"]) for row in frame.to_dict("records")]
-    except KeyError as error:
-        raise InputError(
-            f"The label table {table} lacks the column {error}; add it (tab-separated)."
-        ) from None
     except (OSError, ValueError) as error:
         raise InputError(f"The label table {table} cannot be read ({error}); correct it.") from error
     for position, kind in ((0, "index"), (1, "name")):

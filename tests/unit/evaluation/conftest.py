@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -12,11 +14,11 @@ from relapet.cohort.bids import Visit, write_dataset_description
 from relapet.cohort.grid import GRIDS, SPACE, Grid
 from relapet.cohort.nifti import save_volume
 from relapet.cohort.template import load_atlas, load_template
-from relapet.files import sha256
 from relapet.tracers import get_tracer
 from relapet.types import Volume
 
 GRID = GRIDS["4mm"]
+Maps = Callable[[Visit, str], Volume | None]
 
 
 @dataclass(frozen=True)
@@ -57,50 +59,60 @@ def _compose(grid: Grid, tracer: str, rng: np.random.Generator, hidden: np.ndarr
     return (volume * (1.2 if tracer == "tau" else 1.0)).astype(np.float32)
 
 
-def write_synthetic(
-    root: Path, cohort: Cohort, maps, method: str | None, checksums: list[str] | None = None
-) -> Path:
-    """Write a synthetic tree; ``maps(visit, tracer)`` gives a volume or None."""
-    for visit in cohort.visits:
-        for tracer in cohort.tracers:
+class Trees:
+    """Writes cohorts and synthetic trees below a folder."""
+
+    def cohort(
+        self,
+        root: Path,
+        subjects: int,
+        tracers: tuple[str, ...] = ("tau", "pib"),
+        sessions: tuple[str | None, ...] = (None,),
+        truth: bool = True,
+    ) -> Cohort:
+        """A measured tree, with truth/ where asked for."""
+        visits = [Visit(f"{i:02d}", session) for i in range(1, subjects + 1) for session in sessions]
+        cohort = Cohort(root, GRID, visits, list(tracers))
+        parts = {"": cohort.measured}
+        if truth:
+            parts |= {"noisefree": cohort.noise_free, "visible": cohort.visible}
+        for desc, make in parts.items():
+            for visit, tracer in product(visits, tracers):
+                path = visit.pet(root / "truth" if desc else root, get_tracer(tracer), desc or None)
+                save_volume(path, make(visit, tracer), GRID.affine)
+        return cohort
+
+    def synthetic(
+        self,
+        root: Path,
+        cohort: Cohort,
+        maps: Maps,
+        method: str | None = None,
+        checksums: list[str] | None = None,
+    ) -> Path:
+        """A synthetic tree of what ``maps(visit, tracer)`` gives; None leaves the map out."""
+        for visit, tracer in product(cohort.visits, cohort.tracers):
             volume = maps(visit, tracer)
             if volume is not None:
                 save_volume(visit.pet(root, get_tracer(tracer), "synth"), volume, cohort.grid.affine)
-    model = {} if checksums is None else {"TrainingChecksums": checksums}
-    if method:
-        write_dataset_description(root, "test", [], RelapetModel={"Method": method, **model})
-    return root
+        model = {} if checksums is None else {"TrainingChecksums": checksums}
+        if method:
+            write_dataset_description(root, "test", [], RelapetModel={"Method": method, **model})
+        return root
 
-
-def write_training_means(root: Path, cohort: Cohort) -> None:
-    """Write the mean of the measured maps as the training mean of each tracer."""
-    for tracer in cohort.tracers:
-        mean = np.mean([cohort.measured(visit, tracer) for visit in cohort.visits], axis=0)
-        label = get_tracer(tracer).label
-        name = f"tpl-{SPACE}_trc-{label}_meas-SUVR_desc-trainingmean_mimap.nii.gz"
-        save_volume(root / f"tpl-{SPACE}" / "pet" / name, mean, cohort.grid.affine)
-
-
-def build_cohort(
-    root: Path, subjects: int, tracers: list[str], sessions: tuple[str | None, ...] = (None,), truth=True
-) -> Cohort:
-    visits = [Visit(f"{i:02d}", session) for i in range(1, subjects + 1) for session in sessions]
-    cohort = Cohort(root, GRID, visits, tracers)
-    for visit in visits:
-        for tracer in tracers:
-            spec = get_tracer(tracer)
-            save_volume(visit.pet(root, spec), cohort.measured(visit, tracer), GRID.affine)
-            if truth:
-                maps = {"noisefree": cohort.noise_free, "visible": cohort.visible}
-                for desc, make in maps.items():
-                    save_volume(visit.pet(root / "truth", spec, desc), make(visit, tracer), GRID.affine)
-    return cohort
-
-
-def checksums_of(cohort: Cohort) -> list[str]:
-    return [sha256(v.pet(cohort.root, get_tracer(t))) for v in cohort.visits for t in cohort.tracers]
+    def training_means(self, root: Path, cohort: Cohort) -> None:
+        """The mean of the measured maps as the training mean of each tracer."""
+        for tracer in cohort.tracers:
+            mean = np.mean([cohort.measured(visit, tracer) for visit in cohort.visits], axis=0)
+            name = f"tpl-{SPACE}_trc-{get_tracer(tracer).label}_meas-SUVR_desc-trainingmean_mimap.nii.gz"
+            save_volume(root / f"tpl-{SPACE}" / "pet" / name, mean, cohort.grid.affine)
 
 
 @pytest.fixture(scope="session")
-def cohort(tmp_path_factory: pytest.TempPathFactory) -> Cohort:
-    return build_cohort(tmp_path_factory.mktemp("real"), 12, ["tau", "pib"])
+def trees() -> Trees:
+    return Trees()
+
+
+@pytest.fixture(scope="session")
+def cohort(trees: Trees, tmp_path_factory: pytest.TempPathFactory) -> Cohort:
+    return trees.cohort(tmp_path_factory.mktemp("real"), 12)
