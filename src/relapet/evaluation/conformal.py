@@ -1,0 +1,185 @@
+"""Split-conformal intervals of regional SUVr: calibrated on validation subjects, valid whatever the model.
+
+For a new subject exchangeable with the n calibration subjects, the interval holds the measured value with
+probability at least ``level`` (Vovk et al., Algorithmic Learning in a Random World, 2005; Lei et al., J Am
+Stat Assoc 113:1094, 2018, doi:10.1080/01621459.2017.1307116). It promises nothing for another site or
+scanner, and nothing for one given subject: the probability is over subjects.
+"""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from relapet.errors import InputError
+from relapet.evaluation.uncertainty import KEYS, UncertaintyConfig, coverage_table, read_voi_tables
+from relapet.files import read_json, write_json
+
+Floats = npt.NDArray[np.float64]
+
+# Added to the samples' SD before it scales a residual: samples that agree by chance are no certainty. A
+# constant, not an estimate, so that the scores stay exchangeable.
+_SD_OFFSET_SUVR = 0.01
+
+
+class VoiCalibration(BaseModel):
+    """One tracer's VOI: how many subjects calibrated it, and by level the half-width of the interval."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    n: int = Field(ge=0)
+    half_width: dict[str, float | None]
+    """Level, as text, to SUVr (where scaled: multiples of SD + 0.01 SUVr); None where n is too small."""
+
+
+class Calibration(BaseModel):
+    """Half-widths by tracer and VOI, and which model's residuals they come from."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    scaled: bool
+    """Whether residuals are scaled by the SD over samples."""
+    levels: tuple[float, ...] = Field(min_length=1)
+    weights_sha256: str = ""
+    vois: dict[str, dict[str, VoiCalibration]]
+
+    def unbounded(self) -> list[str]:
+        """A sentence for each tracer and level whose intervals have no ends."""
+        sentences = []
+        for tracer, vois in self.vois.items():
+            for level in self.levels:
+                few = [voi for voi in vois.values() if voi.half_width[_key(level)] is None]
+                if few:
+                    sentences.append(
+                        f"{tracer} at {level:.0%}: {min(voi.n for voi in few)} calibration subjects are "
+                        f"too few (at least {smallest_n(level)}), {len(few)} VOI intervals are unbounded."
+                    )
+        return sentences
+
+
+def _key(level: float) -> str:
+    return f"{level:g}"
+
+
+def _rank(n: int, level: float) -> int:
+    """Rank of the score that bounds the interval, ceil((n + 1) level), guarded against rounding."""
+    return math.ceil((n + 1) * level - 1e-9)
+
+
+def smallest_n(level: float) -> int:
+    """Fewest calibration subjects with which an interval of this level has ends: level / (1 - level)."""
+    return math.ceil(level / (1 - level) - 1e-9)
+
+
+def conformal_quantile(scores: Floats, level: float) -> float:
+    """The ceil((n + 1) level)-th smallest of n scores; infinite where that exceeds n."""
+    rank = _rank(scores.size, level)
+    return math.inf if rank > scores.size else float(np.sort(scores)[rank - 1])
+
+
+def read_predictions(root: Path, segmentation: str = "DK") -> pd.DataFrame:
+    """The VOI tables of a synthetic tree as subject, session, tracer, voi, mean, sd (NaN with one sample).
+
+    Raises InputError where there is none or where one has no column mean.
+    """
+    tables = read_voi_tables(root, "synth", segmentation)
+    if not tables:
+        raise InputError(f"{root} holds no *_seg-{segmentation}_desc-synth_suvr.tsv; synthesize it anew.")
+    for path, frame in tables.items():
+        if "mean" not in frame:
+            raise InputError(f"{path} lacks the column mean; synthesize it anew.")
+    joined = pd.concat(tables.values(), ignore_index=True)
+    return joined.reindex(columns=[*KEYS, "mean", "sd"])
+
+
+def calibrate(pairs: pd.DataFrame, config: UncertaintyConfig, weights_sha256: str = "") -> Calibration:
+    """Half-widths of intervals from validation subjects: columns of `read_predictions` and real_suvr.
+
+    Residuals are scaled by the samples' SD where every row has one. One visit a subject is used, the first,
+    because visits of one subject are not exchangeable with another's.
+    """
+    first = pairs.sort_values("session").drop_duplicates(["subject", "tracer", "voi"])
+    scaled = bool(first["sd"].notna().all() and (first["sd"] > 0).any())
+    score = (first["real_suvr"] - first["mean"]).abs() / _scale(first, scaled)
+    vois: dict[str, dict[str, VoiCalibration]] = {}
+    for (tracer, voi), scores in score.groupby([first["tracer"], first["voi"]], sort=False):
+        values = scores.dropna().to_numpy(np.float64)
+        ends = {_key(level): conformal_quantile(values, level) for level in config.levels}
+        half_width = {key: end if math.isfinite(end) else None for key, end in ends.items()}
+        vois.setdefault(str(tracer), {})[str(voi)] = VoiCalibration(n=values.size, half_width=half_width)
+    return Calibration(scaled=scaled, levels=config.levels, weights_sha256=weights_sha256, vois=vois)
+
+
+def _scale(table: pd.DataFrame, scaled: bool) -> Floats:
+    if not scaled:
+        return np.ones(len(table))
+    return table["sd"].to_numpy(np.float64) + _SD_OFFSET_SUVR
+
+
+def add_intervals(calibration: Calibration, table: pd.DataFrame, level: float) -> pd.DataFrame:
+    """The table (tracer, voi, mean, sd, ...) with columns low and high, SUVr, at one calibrated level.
+
+    Unbounded ends are infinite; a VOI that was never calibrated has none (NaN). Raises InputError for a
+    level or tracer without calibration and for a missing SD where residuals were scaled.
+    """
+    if level not in calibration.levels:
+        known = ", ".join(_key(known) for known in calibration.levels)
+        raise InputError(f"The calibration has no level {level:g}; it has {known}.")
+    unknown = sorted(set(table["tracer"]) - set(calibration.vois))
+    if unknown:
+        raise InputError(f"The calibration has no tracer {unknown[0]}; calibrate on subjects who have it.")
+    if calibration.scaled and table["sd"].isna().any():
+        raise InputError(
+            "The calibration is scaled by the SD over samples; synthesize with --samples 2 or more."
+        )
+    half = [
+        _half_width(calibration, str(t), str(v), level)
+        for t, v in zip(table["tracer"], table["voi"], strict=True)
+    ]
+    width = np.array(half) * _scale(table, calibration.scaled)
+    return table.assign(low=table["mean"] - width, high=table["mean"] + width)
+
+
+def _half_width(calibration: Calibration, tracer: str, voi: str, level: float) -> float:
+    entry = calibration.vois[tracer].get(voi)
+    if entry is None:
+        return math.nan
+    end = entry.half_width[_key(level)]
+    return math.inf if end is None else end
+
+
+def conformal_coverage(
+    calibration: Calibration, pairs: pd.DataFrame, config: UncertaintyConfig
+) -> pd.DataFrame:
+    """`coverage_table` of the calibrated intervals on test subjects (VOIs that were calibrated)."""
+    rows = []
+    for level in calibration.levels:
+        table = add_intervals(calibration, pairs, level).dropna(subset=["low", "high"])
+        covered = (table["low"] <= table["real_suvr"]) & (table["real_suvr"] <= table["high"])
+        width = table["high"] - table["low"]
+        rows.append(table[KEYS].assign(level=level, covered=covered.astype(float), width=width))
+    return coverage_table(pd.concat(rows, ignore_index=True), config)
+
+
+def save_calibration(calibration: Calibration, path: Path) -> None:
+    """Write a calibration as JSON."""
+    write_json(path, calibration.model_dump())
+
+
+def load_calibration(path: Path, weights_sha256: str = "") -> Calibration:
+    """Read a calibration; raises InputError for a bad file and for one made with other weights."""
+    try:
+        calibration = Calibration.model_validate(read_json(path))
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        raise InputError(f"{path}: key {key}: {first['msg']}; calibrate anew.") from error
+    made_with = calibration.weights_sha256
+    if weights_sha256 and made_with and weights_sha256 != made_with:
+        raise InputError(f"{path} was calibrated with other weights than this model's; calibrate anew.")
+    return calibration
