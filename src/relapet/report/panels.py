@@ -126,12 +126,12 @@ def _columns(
         _Column("FLAIR", flair, "gray", _mri_window(flair, brain)),
     ]
     if real is not None:
-        columns.append(_Column(f"Real {tracer.ligand}", real, _PET_MAP, suvr))
-    columns.append(_Column(f"Synthetic {tracer.ligand}", synthetic, _PET_MAP, suvr))
+        columns.append(_Column(f"Measured {tracer.label}", real, _PET_MAP, suvr))
+    columns.append(_Column(f"Synthetic {tracer.label}", synthetic, _PET_MAP, suvr))
     if real is not None:
         reach = (tracer.display_window[1] - tracer.display_window[0]) / 4
         difference = np.where(brain, synthetic - real, np.nan)  # NaN is not drawn
-        columns.append(_Column("Synthetic − real", difference, _DIFFERENCE_MAP, (-reach, reach)))
+        columns.append(_Column("Synthetic − measured", difference, _DIFFERENCE_MAP, (-reach, reach)))
     return columns
 
 

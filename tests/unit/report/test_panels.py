@@ -65,11 +65,11 @@ def _texts(figure: Figure) -> str:
 def test_columns_with_and_without_a_real_pet(images, tracer):
     full = subject_panel(**images, tracer=tracer, affine=GRID.affine, title="sub-01")
     titles = [axes.get_title() for axes in _tiles(full) if axes.get_title()]
-    assert titles == ["T1w", "FLAIR", "Real [11C]Toy", "Synthetic [11C]Toy", "Synthetic − real"]
+    assert titles == ["T1w", "FLAIR", "Measured TOY", "Synthetic TOY", "Synthetic − measured"]
     assert len(_tiles(full)) == 4 * 5
     patient = subject_panel(**{**images, "real": None}, tracer=tracer, affine=GRID.affine, title="sub-01")
     titles = [axes.get_title() for axes in _tiles(patient) if axes.get_title()]
-    assert titles == ["T1w", "FLAIR", "Synthetic [11C]Toy"]
+    assert titles == ["T1w", "FLAIR", "Synthetic TOY"]
     assert "not for clinical use" in _texts(patient)
 
 
