@@ -13,7 +13,7 @@ from typing import Any
 
 import relapet
 from relapet.cohort.grid import SPACE
-from relapet.errors import InputError
+from relapet.errors import InputError, SubjectError
 from relapet.files import write_json
 from relapet.tracers import TracerSpec, load_tracers
 
@@ -53,6 +53,11 @@ class Visit:
         """SUVr map of a tracer; ``desc`` is None for a measured one, ``synth`` for a synthetic mean."""
         described = f"_desc-{desc}" if desc else ""
         name = f"{self.stem}_trc-{tracer.label}_space-{SPACE}_meas-SUVR{described}_mimap.nii.gz"
+        return self.folder(root, "pet") / name
+
+    def voi_table(self, root: Path, tracer: TracerSpec, desc: str) -> Path:
+        """Table of mean SUVr per Desikan-Killiany VOI of a synthetic map."""
+        name = f"{self.stem}_trc-{tracer.label}_space-{SPACE}_meas-SUVR_seg-DK_desc-{desc}_suvr.tsv"
         return self.folder(root, "pet") / name
 
 
@@ -105,6 +110,58 @@ def index_derivative(root: Path, desc: str | None = None) -> list[VisitFiles]:
         )
         for visit in find_visits(root)
     ]
+
+
+@dataclass(frozen=True)
+class MniImages:
+    """The MRI of one visit in an MNI space; what is missing is None."""
+
+    visit: Visit
+    space: str
+    t1w: Path | None
+    flair: Path | None
+    mask: Path | None
+
+
+def find_mni_images(root: Path, visit: Visit) -> MniImages:
+    """Find a visit's T1w, FLAIR and brain mask in an MNI space, relapet's own space first.
+
+    Takes any desc- (fMRIPrep, sMRIPrep and others write ``desc-preproc``). Raises SubjectError where there is
+    none.
+    """
+    folder = visit.folder(root, "anat")
+    by_space: dict[str, dict[str, Path]] = {}
+    for path in sorted(folder.glob(f"{visit.stem}_*.nii*")):
+        space = _entity(path, "space")
+        suffix = path.name.split(".")[0].rsplit("_", 1)[-1]
+        if space is None or not space.startswith("MNI") or suffix not in ("T1w", "FLAIR", "mask"):
+            continue
+        if suffix == "mask" and _entity(path, "desc") != "brain":
+            continue
+        found = by_space.setdefault(space, {})
+        # relapet's own names win over another desc- in the same space
+        if suffix not in found or path in (visit.t1w(root), visit.flair(root)):
+            found[suffix] = path
+    spaces = sorted(
+        (s for s, found in by_space.items() if {"T1w", "FLAIR"} & set(found)), key=lambda s: (s != SPACE, s)
+    )
+    if not spaces:
+        raise SubjectError(
+            f"{folder} holds no T1w or FLAIR in an MNI space (space-MNI...); run relapet preprocess first."
+        )
+    found = by_space[spaces[0]]
+    return MniImages(visit, spaces[0], found.get("T1w"), found.get("FLAIR"), found.get("mask"))
+
+
+def _entity(path: Path, key: str) -> str | None:
+    match = re.search(rf"_{key}-([A-Za-z0-9]+)", path.name)
+    return match[1] if match else None
+
+
+def training_mean_path(root: Path, tracer: TracerSpec) -> Path:
+    """Where a synthetic tree keeps the mean SUVr map of the model's training subjects."""
+    stem = f"tpl-{SPACE}"
+    return Path(root) / stem / "pet" / f"{stem}_trc-{tracer.label}_meas-SUVR_desc-trainingmean_mimap.nii.gz"
 
 
 def write_dataset_description(root: Path, name: str, sources: list[str], **extra: Any) -> None:

@@ -77,6 +77,21 @@ class Atlas:
         index_of = {name: index for index, name in self.names.items()}
         return np.isin(self.labels, [index_of[name] for name in names])
 
+    def means(self, volume: Volume) -> dict[int, float]:
+        """Mean of a volume ``(X, Y, Z)`` within each label that has voxels here, by index."""
+        present = self.indices()
+        values = ndimage.mean(volume, self.labels, present)
+        return dict(zip(present, (float(value) for value in values), strict=True))
+
+    def volumes_mm3(self, voxel_mm3: float) -> dict[int, float]:
+        """Volume of each label that has voxels here, mm3, by index."""
+        counts = np.bincount(self.labels.ravel())
+        return {index: float(counts[index]) * voxel_mm3 for index in self.indices()}
+
+    def indices(self) -> list[int]:
+        """Labels that have voxels here and a name, ascending."""
+        return [int(index) for index in np.unique(self.labels) if index in self.names]
+
 
 @lru_cache(maxsize=1)
 def atlas_names() -> dict[int, str]:

@@ -83,7 +83,7 @@ def _rows(internal: Results, external: Results, tracer: str, method: str) -> lis
     sides = [
         (_means(side, tracer, method) | _median_r(side, tracer, method)) for side in (internal, external)
     ]
-    rows = []
+    rows: list[dict[str, Any]] = []
     for metric, better in _BETTER.items():
         a, b = sides[0][metric], sides[1][metric]
         if a.n == 0 or b.n == 0:
@@ -93,10 +93,9 @@ def _rows(internal: Results, external: Results, tracer: str, method: str) -> lis
         np.subtract(b.drawn, a.drawn, out=difference, where=a.drawn != b.drawn)
         low, high = percentile_interval(difference)
         gap = 0.0 if a.estimate == b.estimate else b.estimate - a.estimate
-        row = dict(
-            zip(_COLUMNS, (tracer, method, metric, better, a.n, b.n, a.estimate, b.estimate), strict=True)
-        )
-        rows.append(row | {"difference": gap, "ci_low": low, "ci_high": high})
+        values = (tracer, method, metric, better, a.n, b.n, a.estimate, b.estimate)
+        row = dict(zip(_COLUMNS, values, strict=True))
+        rows.append({**row, "difference": gap, "ci_low": low, "ci_high": high})
     return rows
 
 

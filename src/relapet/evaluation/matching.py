@@ -6,8 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from relapet.cohort.bids import Visit, VisitFiles, index_derivative
-from relapet.cohort.grid import SPACE
+from relapet.cohort.bids import Visit, VisitFiles, index_derivative, training_mean_path
 from relapet.errors import InputError
 from relapet.files import read_json, sha256
 from relapet.tracers import TracerSpec, load_tracers
@@ -188,8 +187,7 @@ def _refuse_trained_on(trees: Sequence[Tree], index: Sequence[VisitFiles], subje
 def _tracer_means(trees: Sequence[Tree], keys: Sequence[ScanKey], notes: list[str]) -> dict[ScanKey, Path]:
     found: dict[str, Path] = {}
     for tracer in load_tracers().values():
-        name = f"tpl-{SPACE}_trc-{tracer.label}_meas-SUVR_desc-trainingmean_mimap.nii.gz"
-        paths = [tree.root / f"tpl-{SPACE}" / "pet" / name for tree in trees]
+        paths = [training_mean_path(tree.root, tracer) for tree in trees]
         paths = [path for path in paths if path.is_file()]
         if paths:
             found[tracer.name] = paths[0]

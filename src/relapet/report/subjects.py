@@ -1,4 +1,4 @@
-"""Which subjects a report shows, and their panels from files: best, median and worst, never hand-picked."""
+"""Pictures of single subjects from the trees on disk; best, median and worst are chosen by a metric."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from relapet.cohort.bids import Visit
+from relapet.cohort.bids import Visit, find_visits
 from relapet.cohort.nifti import load_volume
-from relapet.errors import VolumeError
+from relapet.errors import InputError, VolumeError
 from relapet.evaluation.image_metrics import METRICS
 from relapet.report.panels import PanelView, subject_panel
+from relapet.report.style import save_figure
 from relapet.tracers import TracerSpec
 
 
@@ -39,32 +40,48 @@ def _visit_and_value(row: pd.Series, metric: str) -> tuple[Visit, float]:
     return Visit(str(row["subject"]).removeprefix("sub-"), labelled), float(row[metric])
 
 
+def draw_subject(real: Path, synthetic: Path, subject: str, tracer: TracerSpec, folder: Path) -> Path:
+    """Save the panel of a subject's first visit in ``folder``; returns the PNG's path.
+
+    Raises InputError for an unknown subject, VolumeError as `panel_of_visit` does.
+    """
+    visits = [visit for visit in find_visits(synthetic) if visit.subject == subject]
+    if not visits:
+        raise InputError(f"{synthetic} has no subject {subject}; check the label.")
+    visit = visits[0]
+    shown = "measured and synthetic" if visit.pet(real, tracer).is_file() else "synthetic"
+    figure = panel_of_visit(real, synthetic, visit, tracer, f"{visit.stem}: {shown} {tracer.ligand} PET")
+    return save_figure(figure, folder / f"{visit.stem}_trc-{tracer.label}_desc-synth.png")
+
+
 def panel_of_visit(
     real: Path, synthetic: Path, visit: Visit, tracer: TracerSpec, title: str, view: PanelView | None = None
 ) -> Figure:
     """`subject_panel` of a visit from a measured and a synthetic derivative tree.
 
-    The measured PET is left out where ``real`` has none. Raises VolumeError for images that are missing,
-    unreadable or on different grids.
+    Measured PET, and one of T1w and FLAIR, are left out where ``real`` has none. Raises VolumeError for
+    images that are unreadable or on different grids, and where ``real`` has neither MRI.
     """
-    t1w, flair = load_volume(visit.t1w(real)), load_volume(visit.flair(real))
     made = load_volume(visit.pet(synthetic, tracer, "synth"))
-    images = {"T1w": t1w, "FLAIR": flair, "synthetic PET": made}
-    measured_path = visit.pet(real, tracer)
-    measured = load_volume(measured_path) if measured_path.is_file() else None
-    if measured is not None:
-        images["measured PET"] = measured
+    paths = {"T1w": visit.t1w(real), "FLAIR": visit.flair(real), "measured PET": visit.pet(real, tracer)}
+    images = {name: load_volume(path) for name, path in paths.items() if path.is_file()}
+    if not {"T1w", "FLAIR"} & images.keys():
+        raise VolumeError(
+            f"{visit.folder(real, 'anat')} has neither T1w nor FLAIR; give the model-ready tree."
+        )
     for name, image in images.items():
-        if image.shape != t1w.shape or not np.allclose(image.affine, t1w.affine, atol=1e-2):
-            raise VolumeError(f"The {name} of {visit.stem} is on another grid than its T1w; resample it.")
+        if image.shape != made.shape or not np.allclose(image.affine, made.affine, atol=1e-2):
+            raise VolumeError(
+                f"The {name} of {visit.stem} is on another grid than its synthetic PET; resample it."
+            )
     arrays = {name: np.asarray(image.dataobj, dtype=np.float32) for name, image in images.items()}
     return subject_panel(
-        arrays["T1w"],
-        arrays["FLAIR"],
+        arrays.get("T1w"),
+        arrays.get("FLAIR"),
         arrays.get("measured PET"),
-        arrays["synthetic PET"],
+        np.asarray(made.dataobj, dtype=np.float32),
         tracer,
-        t1w.affine,
+        made.affine,
         title,
         view,
     )

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 import tomllib
+from collections.abc import Iterable
 from functools import lru_cache
 from importlib.resources import files
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
@@ -36,7 +37,7 @@ Labels = Annotated[tuple[str, ...], BeforeValidator(_expand_all), Field(min_leng
 
 
 class _Table(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class ReferenceRegion(_Table):
@@ -75,6 +76,8 @@ class Genotype(_Table):
     """Share of each genotype in the population; they sum to 1."""
     contrast: dict[str, Annotated[float, Field(ge=0)]]
     """Factor on (SUVr - 1) for each genotype; 1 for the genotype that the uptake table describes."""
+    spared: Labels
+    """Labels whose SUVr stays as it is: fluid holds no target."""
     source: str
 
     @model_validator(mode="after")
@@ -92,18 +95,26 @@ class Uptake(_Table):
     region: str
     labels: Labels
     baseline: float = Field(gt=0)
-    """Mean SUVr without pathology at the cohort's reference age."""
+    """Mean SUVr without pathology at 60 years, as measured at a resolution of 6 mm."""
     sd: float = Field(ge=0)
     """Between-subject SD of the baseline, SUVr."""
     age_per_decade: float = 0.0
-    """Change of the baseline per decade of age above 60 years, SUVr (off-target binding rises with age)."""
+    """Change of the baseline per decade of age from 60 years, SUVr (off-target binding rises with age)."""
     pathology: float = 0.0
     """SUVr added where the region's pathology is complete (burden 1)."""
     onset: Fraction = 0.0
-    """Burden of the whole brain at which this region begins to fill (Braak and Thal order)."""
+    """Burden of the whole brain at which this region begins to fill (Braak, Thal order); at 1 it is full."""
     population_range: tuple[float, float]
-    """Range in which a population mean of this region's measured SUVr must lie."""
+    """Range in which the measured SUVr of this region, averaged over a mixed population, must lie."""
     source: str
+
+    @model_validator(mode="after")
+    def _check(self) -> Uptake:
+        if not self.population_range[0] < self.population_range[1]:
+            raise ValueError("population_range: the first number must be below the second")
+        if self.onset >= 1:
+            raise ValueError("onset: must be below 1, where the region is full")
+        return self
 
 
 class TracerSpec(_Table):
@@ -115,7 +126,7 @@ class TracerSpec(_Table):
     ligand: str
     target: str
     aliases: tuple[str, ...]
-    """Other spellings taken for this tracer, compared without case, brackets, hyphens and underscores."""
+    """Other spellings taken for this tracer; case and all but letters and digits are ignored."""
     index: int = Field(ge=0)
     """Position in the model's tracer embedding; 0 PBR28, 1 PiB, 2 tau as in the published release."""
     isotope: str
@@ -128,6 +139,8 @@ class TracerSpec(_Table):
     """SUVr range of pictures."""
     invisible_share: Fraction
     """Simulated cohort: share of the regional variance that no MRI can show."""
+    burden: Literal["amyloid", "tau", "inflammation"]
+    """Simulated cohort: which pathology fills the regions of the uptake table."""
     reference_region: ReferenceRegion
     composites: dict[str, Labels]
     """Name of a composite VOI to the atlas labels that it pools."""
@@ -154,7 +167,20 @@ class TracerSpec(_Table):
         twice = sorted({label for label in labels if labels.count(label) > 1})
         if twice:
             raise ValueError(f"uptake.labels: {twice[0]} stands in two regions")
+        for key, wanted in self._named_labels().items():
+            unknown = sorted(set(wanted) - set(labels))
+            if unknown:
+                raise ValueError(f"{key}: {unknown[0]} has no row in uptake")
         return self
+
+    def _named_labels(self) -> dict[str, tuple[str, ...]]:
+        named = {f"composites.{name}": labels for name, labels in self.composites.items()}
+        named["reference_region.labels"] = self.reference_region.labels
+        if self.centiloid is not None:
+            named["centiloid.reference_labels"] = self.centiloid.reference_labels
+        if self.genotype is not None:
+            named["genotype.spared"] = self.genotype.spared
+        return named
 
 
 def load_tracer(path: Path) -> TracerSpec:
@@ -163,8 +189,10 @@ def load_tracer(path: Path) -> TracerSpec:
         return TracerSpec.model_validate(tomllib.loads(Path(path).read_text(encoding="utf-8")))
     except ValidationError as error:
         first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"]) or "file"
-        raise InputError(f"{path}: key {key}: {first['msg']}; correct it.") from error
+        # A check of our own over several keys has its key in the message, and stands at the table's place.
+        key = ".".join(str(part) for part in first["loc"])
+        fault = first["msg"].removeprefix("Value error, ")
+        raise InputError(f"{path}: {key}{': ' if key else ''}{fault}; correct it.") from error
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise InputError(f"{path} is not a readable TOML file ({error}); correct it.") from error
 
@@ -173,26 +201,34 @@ def _plain(alias: str) -> str:
     return re.sub(r"[^a-z0-9]", "", alias.lower().removeprefix("trc-"))
 
 
+def _spellings(spec: TracerSpec) -> set[str]:
+    return {_plain(alias) for alias in (spec.name, spec.label, *spec.aliases)}
+
+
+def index_tracers(specs: Iterable[TracerSpec]) -> dict[str, TracerSpec]:
+    """Tracers by name, in the order of their index; raises InputError when two claim one name or index."""
+    ordered = sorted(specs, key=lambda spec: spec.index)
+    taken: dict[str, str] = {}
+    for spec in ordered:
+        for key in sorted({f"index {spec.index}", *_spellings(spec)}):
+            if key in taken:
+                raise InputError(f"Tracers {taken[key]} and {spec.name} both claim {key}; rename one.")
+            taken[key] = spec.name
+    return {spec.name: spec for spec in ordered}
+
+
 @lru_cache(maxsize=1)
 def load_tracers() -> dict[str, TracerSpec]:
     """Every packaged tracer by name, in the order of its index; refuses clashing names and indices."""
     folder = Path(str(files("relapet.tracers")))
-    specs = sorted((load_tracer(path) for path in folder.glob("*.toml")), key=lambda spec: spec.index)
-    taken: dict[str, str] = {}
-    for spec in specs:
-        keys = {f"index {spec.index}", *(_plain(a) for a in (spec.name, spec.label, *spec.aliases))}
-        for key in keys:
-            if key in taken:
-                raise InputError(f"Tracers {taken[key]} and {spec.name} both claim {key}; rename one.")
-            taken[key] = spec.name
-    return {spec.name: spec for spec in specs}
+    return index_tracers(load_tracer(path) for path in sorted(folder.glob("*.toml")))
 
 
 def get_tracer(alias: str) -> TracerSpec:
     """Find a tracer by name, BIDS label or alias; raises InputError listing those that there are."""
     wanted = _plain(alias)
     for spec in load_tracers().values():
-        if wanted in {_plain(a) for a in (spec.name, spec.label, *spec.aliases)}:
+        if wanted in _spellings(spec):
             return spec
     known = ", ".join(f"{spec.name} (trc-{spec.label})" for spec in load_tracers().values())
     raise InputError(f"Unknown tracer {alias!r}; there are: {known}.")

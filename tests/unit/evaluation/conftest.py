@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from relapet.cohort.bids import Visit, write_dataset_description
-from relapet.cohort.grid import GRIDS, SPACE, Grid
+from relapet.cohort.bids import Visit, training_mean_path, write_dataset_description
+from relapet.cohort.grid import GRIDS, Grid
 from relapet.cohort.nifti import save_volume
 from relapet.cohort.template import load_atlas, load_template
 from relapet.tracers import get_tracer
@@ -104,8 +104,7 @@ class Trees:
         """The mean of the measured maps as the training mean of each tracer."""
         for tracer in cohort.tracers:
             mean = np.mean([cohort.measured(visit, tracer) for visit in cohort.visits], axis=0)
-            name = f"tpl-{SPACE}_trc-{get_tracer(tracer).label}_meas-SUVR_desc-trainingmean_mimap.nii.gz"
-            save_volume(root / f"tpl-{SPACE}" / "pet" / name, mean, cohort.grid.affine)
+            save_volume(training_mean_path(root, get_tracer(tracer)), mean, cohort.grid.affine)
 
 
 @pytest.fixture(scope="session")

@@ -9,12 +9,13 @@ import pandas as pd
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from PIL import Image
 
 from relapet.cohort.bids import Visit
 from relapet.cohort.grid import GRIDS
 from relapet.cohort.nifti import save_volume
 from relapet.cohort.template import load_template
-from relapet.errors import VolumeError
+from relapet.errors import InputError, VolumeError
 from relapet.evaluation.agreement import agreement
 from relapet.evaluation.uncertainty import UncertaintyConfig, sample_coverage, sample_mean_curve
 from relapet.report.figures import (
@@ -32,6 +33,7 @@ from relapet.report.figures import (
     voi_scatter,
 )
 from relapet.report.style import method_looks, voi_label
+from relapet.report.subjects import draw_subject
 from relapet.tracers import get_tracer
 
 TAU, PIB = get_tracer("tau"), get_tracer("pib")
@@ -149,10 +151,19 @@ def panel_titles(figure: Figure) -> list[str]:
     return [axes.get_title() for axes in figure.axes if axes.get_title()]
 
 
-def test_every_figure_has_a_title_units_and_no_text_outside_or_on_other_text(tables, tmp_path):
-    for name, figure in every_figure(tables).items():
+@pytest.fixture(scope="module")
+def drawn(tables, tmp_path_factory) -> dict[str, tuple[Figure, bytes]]:
+    """Every figure, laid out and saved, with the bytes of its file."""
+    folder = tmp_path_factory.mktemp("figures")
+    return {
+        name: (figure, save_figure(figure, folder / f"{name}.png").read_bytes())
+        for name, figure in every_figure(tables).items()
+    }
+
+
+def test_every_figure_has_a_title_units_and_no_text_outside_or_on_other_text(drawn):
+    for name, (figure, _) in drawn.items():
         assert alternative_text(figure)
-        save_figure(figure, tmp_path / f"{name}.png")
         renderer = FigureCanvasAgg(figure).get_renderer()
         figure.draw(renderer)
         for axes in figure.axes:
@@ -166,12 +177,9 @@ def test_every_figure_has_a_title_units_and_no_text_outside_or_on_other_text(tab
             assert not any(one.overlaps(other) for other in boxes[i + 1 :]), name
 
 
-def test_figures_are_reproducible(tables, tmp_path):
+def test_figures_are_reproducible(tables, drawn, tmp_path):
     for name, figure in every_figure(tables).items():
-        save_figure(figure, tmp_path / f"{name}-1.png")
-    for name, figure in every_figure(tables).items():
-        save_figure(figure, tmp_path / f"{name}-2.png")
-        assert (tmp_path / f"{name}-1.png").read_bytes() == (tmp_path / f"{name}-2.png").read_bytes(), name
+        assert save_figure(figure, tmp_path / f"{name}.png").read_bytes() == drawn[name][1], name
 
 
 def test_figures_do_not_touch_pyplot_or_the_users_style():
@@ -295,6 +303,19 @@ def test_best_median_and_worst_follow_the_metric(tables):
         choose_subjects(tables["image"], TAU, "none", "psnr")
 
 
+def test_subject_drawn_from_its_trees(tmp_path: Path):
+    grid, visit = GRIDS["4mm"], Visit("01")
+    brain = load_template(grid).brain.astype(np.float32)
+    for path in (visit.t1w(tmp_path), visit.flair(tmp_path), visit.pet(tmp_path, TAU, "synth")):
+        save_volume(path, brain, grid.affine)
+    path = draw_subject(tmp_path, tmp_path, "01", TAU, tmp_path / "figures")
+    assert path == tmp_path / "figures" / "sub-01_trc-AV1451_desc-synth.png"
+    with Image.open(path) as image:
+        assert image.info["Title"] == "sub-01: synthetic [18F]flortaucipir (AV-1451, T807) PET"
+    with pytest.raises(InputError, match="no subject 02"):
+        draw_subject(tmp_path, tmp_path, "02", TAU, tmp_path)
+
+
 def test_panel_from_files(tmp_path: Path):
     grid, visit = GRIDS["4mm"], Visit("01")
     brain = load_template(grid).brain.astype(np.float32)
@@ -306,6 +327,11 @@ def test_panel_from_files(tmp_path: Path):
     save_volume(visit.pet(tmp_path, TAU), brain, grid.affine)
     figure = panel_of_visit(tmp_path, tmp_path, visit, TAU, "sub-01")
     assert panel_titles(figure)[2:4] == ["Measured AV1451", "Synthetic AV1451"]
+    visit.t1w(tmp_path).unlink()
+    assert panel_titles(panel_of_visit(tmp_path, tmp_path, visit, TAU, "sub-01"))[0] == "FLAIR"
     save_volume(visit.flair(tmp_path), brain[1:], grid.affine)
     with pytest.raises(VolumeError, match="FLAIR of sub-01 is on another grid"):
+        panel_of_visit(tmp_path, tmp_path, visit, TAU, "sub-01")
+    visit.flair(tmp_path).unlink()
+    with pytest.raises(VolumeError, match="neither T1w nor FLAIR"):
         panel_of_visit(tmp_path, tmp_path, visit, TAU, "sub-01")

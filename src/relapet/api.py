@@ -1,0 +1,125 @@
+"""Everything the commands do, as calls: simulate, train, synthesize, evaluate and the demo of all of them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from relapet.cohort.grid import get_grid
+from relapet.cohort.simulated import SimulationConfig, simulate_cohort
+from relapet.config import RunConfig, load_config
+from relapet.data.dataset import Pair
+from relapet.errors import InputError
+from relapet.evaluation.evaluate import Evaluation, Options
+from relapet.evaluation.evaluate import evaluate as evaluate_trees
+from relapet.messages import Messages, Silent
+from relapet.model.interface import Method
+from relapet.report.subjects import draw_subject
+from relapet.runs import RunFolder
+from relapet.sampling.synthesize import Outcome, choose_visits, synthesize_dataset
+from relapet.sampling.synthesizer import Synthesizer
+from relapet.sampling.validate import validation_mae
+from relapet.tracers import get_tracer
+from relapet.training.train import TrainOptions, train_run
+
+DEMO_COHORT = SimulationConfig(subjects=72, grid=get_grid("4mm"), seed=20260101)
+"""The demo's cohort: with the preset's split, 50 subjects are trained on and 18 held out."""
+
+
+def simulate(
+    out: str | Path,
+    config: SimulationConfig | None = None,
+    n_procs: int | None = None,
+    messages: Messages | None = None,
+) -> Path:
+    """Write a simulated cohort with known truth, on all cores where ``n_procs`` is None.
+
+    Raises InputError where ``out`` cannot be written or already holds subjects.
+    """
+    config, messages = config or SimulationConfig(), messages or Silent()
+    finished: list[str] = []
+
+    def on_done(participant: str) -> None:
+        finished.append(participant)
+        advance(len(finished), participant)
+
+    with messages.track("simulate", config.subjects) as advance:
+        return simulate_cohort(config, Path(out), n_procs or os.cpu_count() or 1, on_done)
+
+
+def train(
+    config: RunConfig,
+    derivatives: str | Path,
+    run: str | Path,
+    resume: bool = False,
+    messages: Messages | None = None,
+) -> RunFolder:
+    """Train a model on model-ready derivatives; raises InputError and TrainingError."""
+
+    def validate(method: Method, pairs: Sequence[Pair], device: torch.device) -> Mapping[str, float]:
+        return validation_mae(method, pairs, config.sample, device)
+
+    options = TrainOptions(resume=resume, validate=validate, messages=messages or Silent())
+    return train_run(config, Path(derivatives), Path(run), options)
+
+
+def synthesize(
+    source: str | Path,
+    out: str | Path,
+    model: str | Path,
+    tracers: Sequence[str] | None = None,
+    participants: Sequence[str] | None = None,
+    settings: Mapping[str, int] | None = None,
+    messages: Messages | None = None,
+) -> Outcome:
+    """Write synthetic SUVr maps for every visit; ``settings`` may hold steps, count and seed.
+
+    Raises InputError for an unusable call; a visit that fails is in the outcome.
+    """
+    synthesizer = Synthesizer.from_run(model)
+    chosen = [synthesizer.tracer(name) for name in tracers or synthesizer.manifest.tracers]
+    sample = synthesizer.sample.model_copy(update=dict(settings or {}))
+    return synthesize_dataset(Path(source), Path(out), synthesizer, chosen, sample, participants, messages)
+
+
+def evaluate(
+    real: str | Path,
+    synthetic: Sequence[str | Path],
+    out: str | Path,
+    options: Options | None = None,
+    messages: Messages | None = None,
+) -> Evaluation:
+    """Score synthetic trees against the measured one; raises InputError and LeakError."""
+    messages = messages or Silent()
+    with messages.track("evaluate", 1.0) as advance:
+        options = replace(
+            options or Options(), on_progress=lambda done, of: advance(done / of, f"{done} of {of}")
+        )
+        return evaluate_trees(Path(real), [Path(path) for path in synthetic], Path(out), options)
+
+
+def demo(out: str | Path, messages: Messages | None = None, config: RunConfig | None = None) -> Evaluation:
+    """Simulate, train, synthesise the held-out subjects and evaluate them; figures of one of them.
+
+    Raises InputError where ``out`` is already in use.
+    """
+    out, messages, config = Path(out), messages or Silent(), config or load_config("demo")
+    if out.exists() and any(out.iterdir()):
+        raise InputError(f"The demo's folder {out} is not empty; choose another or delete it.")
+    cohort, run, synthetic = out / "cohort", out / "run", out / "synthetic"
+    simulate(cohort, DEMO_COHORT, messages=messages)
+    train(config, cohort, run, messages=messages)
+    held_out = RunFolder(run).read_manifest().split["test"]
+    synthesize(cohort, synthetic, run, participants=held_out, messages=messages)
+    result = evaluate(cohort, [synthetic], out / "evaluation", messages=messages)
+    for name in config.data.tracers:
+        path = draw_subject(cohort, synthetic, held_out[0], get_tracer(name), out / "figures")
+        messages.say(f"Figure: {path}")
+    return result
+
+
+__all__ = ["Synthesizer", "choose_visits", "demo", "evaluate", "simulate", "synthesize", "train"]

@@ -1,0 +1,288 @@
+"""The commands: parse, call one function of a stage, say what was written."""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.markdown import Markdown
+from rich.table import Table
+
+import relapet
+from relapet.console import Terminal
+from relapet.errors import InputError, RelapetError
+
+app = typer.Typer(
+    name="relapet",
+    help="Quantitative synthetic brain PET (tau, TSPO, amyloid) from T1w + FLAIR MRI. Not for clinical use.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+LIST_OPTIONS = ("--tracer", "--participant-label", "--session-label", "--set")
+"""Options that take several values at once: ``--tracer tau pib``."""
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"relapet {relapet.__version__}")
+        raise typer.Exit
+
+
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say only warnings and errors.")]
+Debug = Annotated[bool, typer.Option("--debug", help="Show a traceback on errors.")]
+Version = Annotated[
+    bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version and exit.")
+]
+Participants = Annotated[
+    list[str] | None, typer.Option("--participant-label", help="Participants, without sub- (default: all).")
+]
+
+
+@app.callback()
+def _root(version: Version = False) -> None:
+    """Quantitative synthetic brain PET (tau, TSPO, amyloid) from T1w + FLAIR MRI. Not for clinical use."""
+
+
+@app.command(epilog="Example: `relapet demo demo-output`")
+def demo(
+    out: Annotated[Path, typer.Argument(help="Folder to write; must be empty or new.")],
+    quiet: Quiet = False,
+    debug: Debug = False,
+    version: Version = False,
+) -> None:
+    """Simulate, train, synthesize, evaluate: the whole path in minutes on two CPU cores."""
+    from relapet import api
+
+    terminal = Terminal(quiet)
+    result = api.demo(out, terminal)
+    _show_evaluation(terminal, result.out)
+
+
+@app.command(epilog="Example: `relapet simulate cohort --subjects 24 --site research --grid 3mm --seed 1`")
+def simulate(
+    out: Annotated[Path, typer.Argument(help="Folder to write.")],
+    subjects: Annotated[int, typer.Option(min=1, help="Number of participants.")] = 20,
+    site: Annotated[str, typer.Option(help="research or adni.")] = "research",
+    grid: Annotated[str, typer.Option(help="1mm, 2.5mm, 3mm or 4mm.")] = "3mm",
+    seed: Annotated[int, typer.Option(min=0, help="Seed; one seed gives one cohort.")] = 0,
+    missing_rate: Annotated[float, typer.Option(min=0, max=1, help="Share of PET scans left out.")] = 0.0,
+    n_procs: Annotated[int | None, typer.Option(min=1, help="Processes (default: all cores).")] = None,
+    quiet: Quiet = False,
+    debug: Debug = False,
+    version: Version = False,
+) -> None:
+    """Write a simulated cohort: T1w, FLAIR, three tracers' SUVr maps, and the truth behind them."""
+    from relapet import api
+    from relapet.cohort.grid import get_grid
+    from relapet.cohort.scanner import get_site
+    from relapet.cohort.simulated import SimulationConfig
+
+    config = SimulationConfig(
+        subjects=subjects, site=get_site(site), grid=get_grid(grid), seed=seed, missing_rate=missing_rate
+    )
+    terminal = Terminal(quiet)
+    api.simulate(out, config, n_procs, terminal)
+    terminal.say(f"{subjects} simulated participants written to {out}.")
+
+
+@app.command(epilog="Example: `relapet train cohort run --preset demo --set train.steps=2000 train.seed=1`")
+def train(
+    derivatives: Annotated[
+        Path, typer.Argument(help="Model-ready derivatives (simulate or preprocess writes them).")
+    ],
+    run: Annotated[Path, typer.Argument(help="Run folder to write.")],
+    preset: Annotated[str | None, typer.Option(help="Packaged settings, see relapet info presets.")] = None,
+    config: Annotated[Path | None, typer.Option(help="YAML file of settings, over the preset.")] = None,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", help="Single settings, over both: key=value.")
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the run's last checkpoint.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print every setting and stop.")] = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+    version: Version = False,
+) -> None:
+    """Train a model on model-ready derivatives."""
+    from relapet import api
+    from relapet.config import load_config
+
+    if preset is None and config is None:
+        raise InputError(
+            "Training needs settings; give --preset NAME (see relapet info presets) or --config FILE."
+        )
+    terminal = Terminal(quiet)
+    settings = load_config(preset, config, set_ or ())
+    if dry_run:
+        _show_settings(terminal, settings)
+        return
+    api.train(settings, derivatives, run, resume=resume, messages=terminal)
+    terminal.say(f"Run folder written to {run}.")
+
+
+@app.command(
+    epilog="Example: `relapet synthesize bids out participant --model run --tracer tau pib --samples 8`"
+)
+def synthesize(
+    source: Annotated[
+        Path, typer.Argument(metavar="BIDS_OR_DERIVATIVES", help="Data set with MRI in an MNI space.")
+    ],
+    out: Annotated[Path, typer.Argument(help="Derivative to write.")],
+    level: Annotated[str, typer.Argument(help="Analysis level of a BIDS App: participant.")],
+    model: Annotated[Path, typer.Option(help="Run folder of a trained model.")],
+    tracer: Annotated[list[str] | None, typer.Option(help="Tracers (default: all the model knows).")] = None,
+    participant_label: Participants = None,
+    samples: Annotated[
+        int | None, typer.Option(min=1, help="Samples a volume; their mean is written.")
+    ] = None,
+    steps: Annotated[int | None, typer.Option(min=1, help="Network calls a sample.")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Seed of the samples' noise.")] = None,
+    quiet: Quiet = False,
+    debug: Debug = False,
+    version: Version = False,
+) -> None:
+    """Synthesize SUVr maps from MRI with a trained model. Not for clinical use."""
+    from relapet import api
+
+    _check_level(level)
+    terminal = Terminal(quiet)
+    given = {"count": samples, "steps": steps, "seed": seed}
+    settings = {key: value for key, value in given.items() if value is not None}
+    outcome = api.synthesize(source, out, model, tracer, participant_label, settings, terminal)
+    terminal.say(f"{len(outcome.done)} of {len(outcome.done) + len(outcome.failed)} visits written to {out}.")
+    _exit_for_failures(outcome.failed)
+
+
+@app.command(epilog="Example: `relapet evaluate cohort synthetic evaluation`")
+def evaluate(
+    real: Annotated[Path, typer.Argument(help="Derivative with measured SUVr maps.")],
+    synthetic: Annotated[Path, typer.Argument(help="Derivative that relapet synthesize wrote.")],
+    out: Annotated[Path, typer.Argument(help="Folder for the tables.")],
+    compare: Annotated[
+        list[Path] | None, typer.Option(help="Another synthetic derivative, scored beside it.")
+    ] = None,
+    atlas: Annotated[
+        Path | None, typer.Option(help="Own atlas, NIfTI with a TSV (index, name) beside it.")
+    ] = None,
+    quiet: Quiet = False,
+    debug: Debug = False,
+    version: Version = False,
+) -> None:
+    """Score synthetic against measured PET: image and region metrics, beside tracer_mean and the ceilings."""
+    from relapet import api
+    from relapet.evaluation.evaluate import Options
+
+    terminal = Terminal(quiet)
+    result = api.evaluate(real, [synthetic, *(compare or [])], out, Options(atlas=atlas), terminal)
+    _show_evaluation(terminal, result.out)
+    _exit_for_failures({f"{p.subject} {p.tracer} {p.method}": p.reason for p in result.problems})
+
+
+@app.command(epilog="Example: `relapet info presets demo`")
+def info(
+    topic: Annotated[str, typer.Argument(help="methods, tracers, presets or samplers.")] = "tracers",
+    name: Annotated[str | None, typer.Argument(help="One of them, in full.")] = None,
+    quiet: Quiet = False,
+    debug: Debug = False,
+    version: Version = False,
+) -> None:
+    """Show which methods, tracers, presets and samplers there are, or all settings of one preset."""
+    from relapet import info as about
+
+    terminal = Terminal(quiet=False)
+    if topic == "presets" and name is not None:
+        from relapet.config import load_config
+
+        _show_settings(terminal, load_config(name))
+        return
+    _show_table(terminal, about.listing(topic, name))
+
+
+def _show_table(terminal: Terminal, rows: Sequence[Sequence[str]]) -> None:
+    table = Table(*rows[0], box=None, pad_edge=False)
+    for row in rows[1:]:
+        table.add_row(*row)
+    terminal.out.print(table)
+
+
+def _show_settings(terminal: Terminal, settings: object) -> None:
+    from relapet.config import RunConfig, describe
+
+    assert isinstance(settings, RunConfig)
+    rows = [("setting", "value", "meaning")]
+    rows += [(key, str(value), meaning) for key, value, meaning in describe(settings)]
+    _show_table(terminal, rows)
+
+
+def _show_evaluation(terminal: Terminal, out: Path) -> None:
+    if not terminal.quiet:
+        summary = (out / "summary.md").read_text(encoding="utf-8")
+        terminal.out.print(Markdown(summary) if terminal.out.is_terminal else summary, markup=False)
+    terminal.say(f"Tables written to {out}.")
+
+
+def _check_level(level: str) -> None:
+    if level != "participant":
+        raise InputError(f"The analysis level {level!r} is not known; relapet has only: participant.")
+
+
+def _exit_for_failures(failed: dict[str, str]) -> None:
+    if failed:
+        print(f"relapet: {len(failed)} failed:", file=sys.stderr)
+        for name, reason in failed.items():
+            print(f"  {name}: {reason}", file=sys.stderr)
+        raise typer.Exit(1)
+
+
+def normalise(arguments: Sequence[str]) -> list[str]:
+    """Rewrite what users type into what the parser takes.
+
+    ``--participant_label`` is ``--participant-label``, and ``--tracer tau pib`` is ``--tracer tau --tracer pib``.
+    """
+    plain: list[str] = []
+    repeated: str | None = None
+    for argument in arguments:
+        if argument.startswith("--"):
+            name, equals, value = argument.partition("=")
+            name = name.replace("_", "-")
+            plain.append(name + equals + value)
+            repeated = name if name in LIST_OPTIONS and not equals else None
+        elif repeated is not None and plain[-1] != repeated:
+            plain += [repeated, argument]
+        else:
+            plain.append(argument)
+    return plain
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit status."""
+    given = normalise(sys.argv[1:] if arguments is None else arguments)
+    try:
+        app(args=given, prog_name="relapet")
+    except SystemExit as stop:
+        return stop.code if isinstance(stop.code, int) else 0
+    except Exception as error:
+        if "--debug" in given:
+            traceback.print_exc()
+        elif isinstance(error, RelapetError):
+            print(f"relapet: error: {error}", file=sys.stderr)
+        else:
+            kind = type(error).__name__
+            print(
+                f"relapet: unexpected error: {kind}: {error}; run again with --debug to see where.",
+                file=sys.stderr,
+            )
+        return 2 if isinstance(error, InputError) else 1
+    return 0
+
+
+def entry_point() -> None:
+    """Run the command line as a program."""
+    sys.exit(main())

@@ -1,0 +1,275 @@
+"""From latents to the SUVr of each region, and from regions to a map of activity.
+
+The tracer's table gives *measured* regional SUVr. A geometric transfer matrix (Rousset et al., J Nucl Med
+1998) of the undeformed template at 6 mm turns them into the tissue uptake that measures so, once. What then
+differs between subjects and scanners (thin cortex, wide ventricles, a broader point spread) changes the
+measured values as in life.
+
+Each regional SUVr = visible part (a function of what marks the MRI) + hidden part. The hidden part's regional
+SD is solved from a simulated population so that it makes up `invisible_share` of the variance.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy import ndimage
+
+from relapet.cohort.anatomy import Anatomy
+from relapet.cohort.grid import GRIDS, Grid
+from relapet.cohort.latents import DRAWS, Latents, Population, burden_of, hidden_nodes, structural_model
+from relapet.cohort.regions import CORTICAL_LOBES, base_name, lobe_of_label
+from relapet.cohort.scanner import point_spread, sample_field
+from relapet.cohort.sources import SOURCE_GRID, load_sources
+from relapet.cohort.template import atlas_names
+from relapet.errors import InputError
+from relapet.tracers import TracerSpec, get_tracer
+from relapet.types import Volume
+
+Array = npt.NDArray[np.float64]
+
+TABLE_PSF_MM = 6.0
+"""Resolution at which the uptake tables' SUVr count as measured."""
+TEXTURE_SD, TEXTURE_FWHM_MM = 0.025, 16.0
+"""Smooth random field of uptake inside regions (hidden): SD as a fraction, and width."""
+LESION_UPTAKE = {"amyloid": -0.20, "tau": -0.05, "inflammation": 0.10}
+"""Relative change of white-matter uptake inside a lesion (PiB: Goodheart et al., Neurology 2015)."""
+_BASELINE_TRAIT = {"amyloid": ("thickness", 1.0), "tau": ("thickness", -1.0), "inflammation": ("flair", 1.0)}
+"""Which MRI trait of its lobe goes with the visible part of a region's baseline, and its sign."""
+_ANATOMY_SD = {"amyloid": 0.0, "tau": 0.0, "inflammation": 0.0}
+_LOCAL_WEIGHTS = {"brain": 0.35, "pair": 0.45, "side": 0.20}
+"""How the hidden regional part divides (variance): whole brain, both sides of a region, one side."""
+_POPULATION_DRAWS = 3000
+_TIKHONOV = 0.05
+_FLUID = 24
+
+
+@dataclass(frozen=True)
+class Components:
+    """The tissue components of the uptake map and how they mix at the table's resolution."""
+
+    labels: tuple[int, ...]
+    """Atlas index of each component; the last is all fluid."""
+    unmix: Array
+    """Measured SUVr -> tissue uptake, (C, C)."""
+    volume: Array
+    """Voxels of each component's label on the template."""
+    texture_sd: Array
+    """SD of each label's mean of the texture field, relative to TEXTURE_SD = 1."""
+
+
+@lru_cache(maxsize=1)
+def load_components() -> Components:
+    """Components, transfer matrix and texture SD on the undeformed template (2.5 mm grid)."""
+    grid = GRIDS["2.5mm"]
+    sources = load_sources(grid.voxel_size)
+    points = np.rint(
+        np.stack(np.meshgrid(*(grid.affine[i, 3] + 2.5 * np.arange(n) for i, n in enumerate(grid.shape)), indexing="ij"))
+        - SOURCE_GRID.affine[:3, 3].reshape(3, 1, 1, 1)
+    ).astype(int)  # fmt: skip
+    at = tuple(np.clip(p, 0, n - 1) for p, n in zip(points, SOURCE_GRID.shape, strict=True))
+    grey, white, csf = sources.grey[at], sources.white[at], sources.csf[at]
+    grey_label, white_label, dseg = sources.grey_label[at], sources.white_label[at], sources.dseg[at]
+    lobes = lobe_of_label()
+    tissue = sorted(i for i in set(np.unique(grey_label)) | set(np.unique(white_label)) if i)
+    labels = (*(int(i) for i in tissue), _FLUID)
+    fluid = np.isin(dseg, [i for i, lobe in lobes.items() if lobe == "csf"])
+    regions = np.where(fluid, _FLUID, dseg)
+    volume = ndimage.sum_labels(np.ones(grid.shape), regions, labels)
+    mixing = np.zeros((len(labels), len(labels)))
+    for column, label in enumerate(labels):
+        fraction = csf if label == _FLUID else grey * (grey_label == label) + white * (white_label == label)
+        seen = point_spread(fraction.astype(np.float32), grid, TABLE_PSF_MM)
+        mixing[:, column] = ndimage.sum_labels(seen, regions, labels) / np.maximum(volume, 1)
+    identity = np.eye(len(labels))
+    # A label without a voxel of its own on this grid: its uptake is what the table says.
+    mixing[volume < 1] = identity[volume < 1]
+    ridge = mixing.T @ mixing + _TIKHONOV**2 * identity
+    unmix = identity + np.linalg.solve(ridge, mixing.T @ (identity - mixing))
+    rng = np.random.default_rng(0)
+    sums = [ndimage.sum_labels(texture(grid, rng), regions, labels) for _ in range(40)]
+    return Components(labels, unmix, volume, np.std(sums, axis=0) / np.maximum(volume, 1))
+
+
+def texture(grid: Grid, rng: np.random.Generator) -> Volume:
+    """A smooth random field of unit SD, TEXTURE_FWHM_MM wide; the same on every grid."""
+    spacing, margin = 4.0, 120.0
+    sigma = TEXTURE_FWHM_MM / 2.3548 / spacing
+    count = int(2 * margin / spacing) + 1
+    noise = ndimage.gaussian_filter(rng.standard_normal((count,) * 3, dtype=np.float32), sigma, truncate=3)
+    return sample_field(noise * np.float32((2 * np.sqrt(np.pi) * sigma) ** 1.5), spacing, margin, grid)
+
+
+@dataclass(frozen=True)
+class _Table:
+    """A tracer's uptake table by component."""
+
+    baseline: Array
+    sd: Array
+    age: Array
+    pathology: Array
+    onset: Array
+
+
+def _table(tracer: TracerSpec) -> _Table:
+    rows = {label: row for row in tracer.uptake for label in row.labels}
+    names = [atlas_names()[i] for i in load_components().labels]
+    missing = [name for name in names if name not in rows]
+    if missing:
+        raise InputError(
+            f"Tracer {tracer.name}: no uptake row names the label {missing[0]}; add it to its .toml."
+        )
+    ordered = [rows[name] for name in names]
+    return _Table(
+        np.array([row.baseline for row in ordered]),
+        np.array([row.sd for row in ordered]),
+        np.array([row.age_per_decade for row in ordered]),
+        np.array([row.pathology for row in ordered]),
+        np.array([row.onset for row in ordered]),
+    )
+
+
+def _trait_of_component(tracer: TracerSpec) -> list[tuple[str | None, float]]:
+    kind, sign = _BASELINE_TRAIT[tracer.burden]
+    lobes = lobe_of_label()
+    traits: list[tuple[str | None, float]] = []
+    for index in load_components().labels:
+        lobe = lobes[index]
+        if lobe in {"cerebellum", "csf"}:
+            traits.append((None, 0.0))
+        elif kind == "thickness" and lobe not in CORTICAL_LOBES:
+            traits.append((f"t1_{lobe}", 1.0))
+        else:
+            traits.append((f"{kind}_{lobe}", sign))
+    return traits
+
+
+def fill(burden: Any, onset: Array) -> Any:
+    """How full each region is at a whole-brain burden: 0 up to its onset, then straight to 1; (..., C)."""
+    return np.clip((np.asarray(burden)[..., None] - onset) / (1 - onset), 0, 1)
+
+
+def _expected_fill(pathology: str, visible: Any, onset: Array) -> Any:
+    nodes, weights = hidden_nodes(pathology)
+    pairs = zip(nodes, weights, strict=True)
+    return sum(w * fill(burden_of(pathology, np.asarray(visible) + node), onset) for node, w in pairs)
+
+
+def genotype_frequency(tracer: TracerSpec, population: Population) -> dict[str, float]:
+    """Share of each genotype among the enrolled; empty for a tracer without one."""
+    if tracer.genotype is None:
+        return {}
+    kept = {
+        name: share
+        for name, share in tracer.genotype.frequency.items()
+        if name not in population.excluded_genotypes
+    }
+    return {name: share / sum(kept.values()) for name, share in kept.items()}
+
+
+def genotype_of(tracer: TracerSpec, population: Population, uniform: Any) -> Any:
+    """Genotype names for uniform draws."""
+    frequency = genotype_frequency(tracer, population)
+    edges = np.cumsum(list(frequency.values()))[:-1]
+    return np.array(list(frequency))[np.searchsorted(edges, uniform)]
+
+
+def _contrast(tracer: TracerSpec, population: Population, uniform: Any) -> tuple[Any, float]:
+    """Factor on (SUVr - 1) of the subject, and the population's expectation of it."""
+    if tracer.genotype is None:
+        return np.ones_like(uniform), 1.0
+    factor = tracer.genotype.contrast
+    frequency = genotype_frequency(tracer, population)
+    own = np.vectorize(factor.__getitem__, otypes=[float])(genotype_of(tracer, population, uniform))
+    return own, sum(share * factor[name] for name, share in frequency.items())
+
+
+def _regional(tracer: TracerSpec, population: Population, latents: Latents) -> tuple[Any, Any]:
+    """Measured regional SUVr, (..., C): expected from what MRI shows, and with the hidden pathology."""
+    table = _table(tracer)
+    traits = np.stack(
+        [
+            np.zeros_like(latents.traits["flair_deep"]) if name is None else sign * latents.traits[name]
+            for name, sign in _trait_of_component(tracer)
+        ],
+        axis=-1,
+    )
+    decades = (np.asarray(latents.age)[..., None] - 60) / 10
+    spread = np.sqrt(1 - tracer.invisible_share)
+    healthy = table.baseline + table.age * decades + table.sd * spread * traits
+    pathology = tracer.burden
+    expected = healthy + table.pathology * _expected_fill(pathology, latents.visible[pathology], table.onset)
+    total = healthy + table.pathology * fill(latents.burden[pathology], table.onset)
+    own, mean = _contrast(tracer, population, np.asarray(latents.uniform["genotype"]))
+    return 1 + mean * (expected - 1), 1 + own[..., None] * (total - 1)
+
+
+def _reference_weights(tracer: TracerSpec) -> Array:
+    components = load_components()
+    inside = [atlas_names()[i] in tracer.reference_region.labels for i in components.labels]
+    weights = components.volume * np.array(inside)
+    return np.asarray(weights / weights.sum())
+
+
+@lru_cache(maxsize=16)
+def local_sd(tracer_name: str, population: Population) -> Array:
+    """SD (C,) of the hidden regional part with which the hidden share is what the tracer's table says."""
+    tracer, components = get_tracer(tracer_name), load_components()
+    rng = np.random.default_rng(20260000)
+    latents = structural_model(
+        population,
+        rng.standard_normal((_POPULATION_DRAWS, len(DRAWS))),
+        rng.standard_normal((_POPULATION_DRAWS, 3)),
+    )
+    expected, total = _regional(tracer, population, latents)
+    weights = _reference_weights(tracer)
+    expected = expected / (expected @ weights)[:, None]
+    total = total / (total @ weights)[:, None]
+    visible = expected.var(axis=0) + (_ANATOMY_SD[tracer.burden] * expected.mean(axis=0)) ** 2
+    hidden = (total - expected).var(axis=0)
+    woven = (TEXTURE_SD * components.texture_sd * expected.mean(axis=0)) ** 2
+    share = tracer.invisible_share
+    return np.asarray(np.sqrt(np.maximum(visible * share / (1 - share) - hidden - woven, 0)))
+
+
+def _local_deviation(rng: np.random.Generator) -> Array:
+    """Unit-variance deviation of each component, shared within pairs and over the brain."""
+    labels = load_components().labels
+    names = sorted({base_name(atlas_names()[i]) for i in labels})
+    brain, pairs, sides = (
+        rng.standard_normal(),
+        rng.standard_normal(len(names)),
+        rng.standard_normal(len(labels)),
+    )
+    pair = np.array([pairs[names.index(base_name(atlas_names()[i]))] for i in labels])
+    share = _LOCAL_WEIGHTS
+    return np.asarray(
+        np.sqrt(share["brain"]) * brain + np.sqrt(share["pair"]) * pair + np.sqrt(share["side"]) * sides
+    )
+
+
+def regional_suvr(
+    tracer: TracerSpec, population: Population, latents: Latents, rng: np.random.Generator
+) -> tuple[Array, Array]:
+    """One subject's measured regional SUVr (C,): expected from what MRI can show, and true."""
+    expected, total = _regional(tracer, population, latents)
+    return expected, total + local_sd(tracer.name, population) * _local_deviation(rng)
+
+
+def activity_map(measured: Array, tracer: TracerSpec, anatomy: Anatomy, lesion: Volume) -> Volume:
+    """Tissue uptake on the subject's grid, before the point spread, relative to the reference region."""
+    components = load_components()
+    uptake = np.maximum(components.unmix @ measured, 0.05)
+    table = np.zeros(max(components.labels) + 1, dtype=np.float32)
+    table[list(components.labels)] = uptake
+    in_white = 1 + np.float32(LESION_UPTAKE[tracer.burden]) * lesion
+    return np.asarray(
+        anatomy.grey * table[anatomy.grey_label]
+        + anatomy.white * table[anatomy.white_label] * in_white
+        + anatomy.csf * table[_FLUID],
+        dtype=np.float32,
+    )

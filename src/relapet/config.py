@@ -1,0 +1,99 @@
+"""One run's settings: composed of the stages' own Config classes, from a preset, a file and single settings."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from relapet.data.dataset import DataConfig
+from relapet.errors import InputError
+from relapet.methods import MethodConfig
+from relapet.sampling.config import SampleConfig
+from relapet.training.config import TrainConfig
+
+
+class RunConfig(BaseModel):
+    """All settings of a run."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    method: MethodConfig = Field(description="the method and its networks")
+    data: DataConfig = Field(DataConfig(), description="volumes, split, augmentation")
+    train: TrainConfig = Field(TrainConfig(), description="the training loop")
+    sample: SampleConfig = Field(SampleConfig(), description="how volumes are synthesised")
+
+
+def presets() -> dict[str, Path]:
+    """The packaged presets by name."""
+    folder = Path(str(files("relapet"))) / "presets"
+    return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
+
+
+def load_config(
+    preset: str | None = None, file: Path | None = None, settings: Sequence[str] = ()
+) -> RunConfig:
+    """Compose a RunConfig: the preset, then the file over it, then ``key.key=value`` settings over both.
+
+    Raises InputError naming the preset, the file or the key that is wrong.
+    """
+    content: dict[str, Any] = {}
+    if preset is not None:
+        known = presets()
+        if preset not in known:
+            raise InputError(f"Unknown preset {preset!r}; there are: {', '.join(known)}.")
+        content = _read_yaml(known[preset])
+    if file is not None:
+        content = _merge(content, _read_yaml(file))
+    for setting in settings:
+        content = _merge(content, _parse_setting(setting))
+    try:
+        return RunConfig.model_validate(content)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        raise InputError(
+            f"Setting {key}: {first['msg']}; see relapet info presets for all settings."
+        ) from error
+
+
+def describe(config: BaseModel, prefix: str = "") -> Iterator[tuple[str, Any, str]]:
+    """Every setting of a config as (dotted key, value, meaning)."""
+    for name, field in type(config).model_fields.items():
+        value = getattr(config, name)
+        if isinstance(value, BaseModel):
+            yield from describe(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value, field.description or ""
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        content = yaml.safe_load(Path(path).read_text(encoding="utf-8")) or {}
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise InputError(f"{path} is not a readable YAML file ({error}); correct it.") from error
+    if not isinstance(content, dict):
+        raise InputError(f"{path} holds no settings; write them as key: value.")
+    return content
+
+
+def _parse_setting(setting: str) -> dict[str, Any]:
+    key, equals, value = setting.partition("=")
+    if not equals or not key:
+        raise InputError(f"--set {setting!r} is not of the form key=value, for example train.steps=2000.")
+    content: Any = yaml.safe_load(value)
+    for part in reversed(key.split(".")):
+        content = {part: content}
+    return dict(content)
+
+
+def _merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(base)
+    for key, value in over.items():
+        old = merged.get(key)
+        merged[key] = _merge(old, value) if isinstance(old, Mapping) and isinstance(value, Mapping) else value
+    return merged

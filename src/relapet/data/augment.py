@@ -1,0 +1,71 @@
+"""Augmentation of one training pair: the draw is one step, its application another that is deterministic."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field
+
+from relapet.data.volumes import BACKGROUND
+from relapet.types import Volume
+
+
+class AugmentConfig(BaseModel):
+    """How much a training pair may be varied."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    flip_probability: float = Field(0.0, ge=0, le=1, description="chance of mirroring left and right")
+    contrast: float = Field(0.0, ge=0, le=1, description="SD of log gamma, gain and offset of each MRI")
+    drop_t1w: float = Field(0.0, ge=0, le=1, description="chance that T1w is withheld (FLAIR is then kept)")
+    drop_flair: float = Field(0.0, ge=0, le=1, description="chance that FLAIR is withheld (T1w is then kept)")
+
+
+@dataclass(frozen=True)
+class AugmentDraw:
+    """One draw: what is done to one pair."""
+
+    flip: bool
+    gamma: tuple[float, float]
+    gain: tuple[float, float]
+    offset: tuple[float, float]
+    drop: int | None
+    """Channel that is withheld, 0 T1w or 1 FLAIR."""
+
+
+def draw(config: AugmentConfig, rng: np.random.Generator) -> AugmentDraw:
+    """Draw the parameters; always the same number of random numbers, so that one setting never shifts another."""
+    flip = bool(rng.random() < config.flip_probability)
+    gamma, gain, offset = np.clip(rng.standard_normal((3, 2)), -2, 2) * config.contrast
+    chance = rng.random()
+    drop = None
+    if chance < config.drop_t1w:
+        drop = 0
+    elif chance < config.drop_t1w + config.drop_flair:
+        drop = 1
+    return AugmentDraw(
+        flip,
+        (float(np.exp(gamma[0])), float(np.exp(gamma[1]))),
+        (float(np.exp(gain[0])), float(np.exp(gain[1]))),
+        (float(offset[0]), float(offset[1])),
+        drop,
+    )
+
+
+def apply(condition: Volume, pet: Volume, params: AugmentDraw) -> tuple[Volume, Volume]:
+    """Apply a draw to condition ``(2, X, Y, Z)`` and PET ``(X, Y, Z)``, both in [-1, 1]; returns new arrays."""
+    out = condition.copy()
+    for channel, (gamma, gain, offset) in enumerate(
+        zip(params.gamma, params.gain, params.offset, strict=True)
+    ):
+        if channel == params.drop:
+            out[channel] = BACKGROUND
+            continue
+        brain = condition[channel] > BACKGROUND
+        unit = (condition[channel][brain] + 1) / 2
+        out[channel][brain] = np.clip((unit**gamma * 2 - 1) * gain + offset, -1, 1)
+    if params.flip:
+        # Every grid is centred within 0.5 mm of the midline, so mirroring the array mirrors the brain.
+        out, pet = out[:, ::-1], pet[::-1]
+    return np.ascontiguousarray(out), np.ascontiguousarray(pet)

@@ -1,0 +1,77 @@
+"""Volumes read once and kept as memory-mapped float16: scaled MRI, and PET in SUVr."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from relapet.cohort.bids import VisitFiles
+from relapet.cohort.grid import Grid
+from relapet.data.volumes import load_condition, load_on_grid
+from relapet.errors import VolumeError
+from relapet.files import atomic_path, sha256
+from relapet.tracers import TracerSpec
+from relapet.types import Volume
+
+_VERSION = "1"
+Half = npt.NDArray[np.float16]
+
+
+class Cache:
+    """A folder of .npy files named by the checksum of what they were made from.
+
+    float16 keeps 11 bits: SUVr of 2 to 0.001, far below PET noise. Arrays are memory-mapped, so thousands of
+    subjects need disk, not memory.
+    """
+
+    def __init__(self, folder: Path, grid: Grid) -> None:
+        self.folder = Path(folder)
+        self.grid = grid
+        self.checksums: dict[str, str] = {}
+        """SHA-256 of every source file that was read."""
+        self._paths: dict[str, Path] = {}
+
+    def add(self, files: VisitFiles, tracers: Sequence[TracerSpec]) -> None:
+        """Read one visit into the cache, or find it there; raises SubjectError for unusable files."""
+        sources = [path for path in (files.t1w, files.flair, files.mask) if path is not None]
+        self._store(f"{files.visit.stem} condition", sources, partial(load_condition, files, self.grid))
+        for tracer in tracers:
+            path = files.pet.get(tracer.name)
+            if path is not None:
+                self._store(
+                    f"{files.visit.stem} {tracer.name}", [path], partial(load_on_grid, path, self.grid)
+                )
+
+    def condition(self, files: VisitFiles) -> Half:
+        """Scaled T1w and FLAIR, ``(2, X, Y, Z)``."""
+        return self._read(f"{files.visit.stem} condition")
+
+    def pet(self, files: VisitFiles, tracer: TracerSpec) -> Half:
+        """Measured SUVr, ``(X, Y, Z)``."""
+        return self._read(f"{files.visit.stem} {tracer.name}")
+
+    def _store(self, key: str, sources: Sequence[Path], load: Callable[[], Volume]) -> None:
+        digests = []
+        for path in sources:
+            try:
+                self.checksums[str(path)] = sha256(path)
+            except OSError as error:
+                raise VolumeError(f"{path} cannot be read ({error.strerror}); check it.") from error
+            digests.append(f"{path.name} {self.checksums[str(path)]}")
+        # The version stands for how volumes are scaled: raise it when `load_condition` changes.
+        recipe = " ".join([_VERSION, self.grid.name, key, *digests])
+        target = self.folder / f"{hashlib.sha256(recipe.encode()).hexdigest()[:24]}.npy"
+        if not target.is_file():
+            volume = np.ascontiguousarray(load(), dtype=np.float16)
+            with atomic_path(target) as temporary:
+                np.save(temporary, volume)
+        self._paths[key] = target
+
+    def _read(self, key: str) -> Half:
+        array: Half = np.load(self._paths[key], mmap_mode="r")
+        return array

@@ -1,0 +1,147 @@
+"""Paired training volumes: from a model-ready derivative to items, read from a memory-mapped cache."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field
+
+from relapet.cohort.bids import VisitFiles
+from relapet.cohort.grid import Grid
+from relapet.data import augment
+from relapet.data.augment import AugmentConfig
+from relapet.data.cache import Cache
+from relapet.data.volumes import suvr_to_model
+from relapet.errors import InputError, SubjectError
+from relapet.tracers import TracerSpec, get_tracer
+from relapet.types import Volume
+
+
+class DataConfig(BaseModel):
+    """Which volumes are trained on, and how they are split and varied."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    tracers: tuple[str, ...] = Field(("pbr28", "pib", "tau"), min_length=1, description="tracers to learn")
+    validation_fraction: float = Field(0.1, ge=0, lt=1, description="share of subjects for validation")
+    test_fraction: float = Field(0.2, ge=0, lt=1, description="share of subjects held out, never trained on")
+    split_seed: int = Field(0, ge=0, description="seed of the split by subject")
+    augment: AugmentConfig = Field(AugmentConfig(), description="variation of training pairs")
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One training pair in [-1, 1]."""
+
+    name: str
+    """Visit and tracer, for messages."""
+    condition: Volume
+    """T1w and FLAIR, ``(2, X, Y, Z)``."""
+    pet: Volume
+    """``(X, Y, Z)``."""
+    tracer: TracerSpec
+
+
+class PairedVolumes:
+    """Every (visit, tracer) pair of some subjects; a random-access sequence backed by the cache.
+
+    Subjects that lack a tracer contribute the tracers that they have. A visit that lacks T1w or FLAIR is used
+    only where training withholds that modality at times (data.augment.drop_*), else it is left out.
+    """
+
+    def __init__(self, visits: Sequence[VisitFiles], tracers: Iterable[TracerSpec], cache: Cache) -> None:
+        self.cache = cache
+        self.items = [(files, tracer) for files in visits for tracer in tracers if tracer.name in files.pet]
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __getitem__(self, index: int) -> Pair:
+        files, tracer = self.items[index]
+        suvr = self.cache.pet(files, tracer).astype(np.float32)
+        condition = self.cache.condition(files).astype(np.float32)
+        return Pair(f"{files.visit.stem} {tracer.name}", condition, suvr_to_model(suvr, tracer), tracer)
+
+    def mean_suvr(self) -> dict[str, Volume]:
+        """The mean SUVr map of each tracer over all pairs: what a model that ignores the MRI would give."""
+        sums: dict[str, tuple[Volume, int]] = {}
+        for files, tracer in self.items:
+            suvr = self.cache.pet(files, tracer).astype(np.float32)
+            total, count = sums.get(tracer.name, (np.zeros_like(suvr), 0))
+            sums[tracer.name] = (total + suvr, count + 1)
+        return {name: (total / count).astype(np.float32) for name, (total, count) in sums.items()}
+
+
+def usable_visits(
+    visits: Sequence[VisitFiles], config: DataConfig, on_skip: Callable[[str], None]
+) -> list[VisitFiles]:
+    """Visits that can be trained on; each other one is reported to ``on_skip`` with its reason.
+
+    Raises InputError where none is left.
+    """
+    tracers = [get_tracer(name) for name in config.tracers]
+    usable = []
+    for files in visits:
+        missing = [
+            name
+            for name, path, may_miss in (
+                ("T1w", files.t1w, config.augment.drop_t1w > 0 and files.flair is not None),
+                ("FLAIR", files.flair, config.augment.drop_flair > 0 and files.t1w is not None),
+                ("brain mask", files.mask, False),
+            )
+            if path is None and not may_miss
+        ]
+        if not any(tracer.name in files.pet for tracer in tracers):
+            missing.append("PET of " + ", ".join(tracer.name for tracer in tracers))
+        if missing:
+            on_skip(f"{files.visit.stem} is left out of training: it has no {' and no '.join(missing)}.")
+        else:
+            usable.append(files)
+    if not usable:
+        raise InputError(
+            "No visit has the T1w, FLAIR, brain mask and PET that training needs; "
+            "check the derivative folder and data.tracers."
+        )
+    return usable
+
+
+def build_cache(
+    visits: Sequence[VisitFiles],
+    tracers: Sequence[TracerSpec],
+    grid: Grid,
+    folder: Path,
+    on_done: Callable[[str | None], None],
+) -> tuple[Cache, list[VisitFiles]]:
+    """Cache every visit; a visit that cannot be read is left out and its reason given to ``on_done``."""
+    cache = Cache(folder, grid)
+    good = []
+    for files in visits:
+        try:
+            cache.add(files, tracers)
+        except SubjectError as error:
+            on_done(str(error))
+        else:
+            good.append(files)
+            on_done(None)
+    if not good:
+        raise InputError("No visit could be read for training; mend the files named above.")
+    return cache, good
+
+
+def pick(step: int, slot: int, slots: int, length: int, seed: int) -> int:
+    """Index of the pair that fills ``slot`` of ``slots`` at a training step.
+
+    Pairs are shuffled anew each epoch by (seed, epoch), so that the order depends on nothing but the step: a
+    resumed run and any number of processes see the same order, and no process ever runs dry.
+    """
+    epoch, position = divmod(step * slots + slot, length)
+    return int(np.random.default_rng((seed, epoch)).permutation(length)[position])
+
+
+def augmented(pair: Pair, config: AugmentConfig, rng: np.random.Generator) -> Pair:
+    """The pair with one random variation applied."""
+    condition, pet = augment.apply(pair.condition, pair.pet, augment.draw(config, rng))
+    return Pair(pair.name, condition, pet, pair.tracer)

@@ -1,0 +1,87 @@
+"""The numbers a network sees: MRI in its brain's robust range, PET in the tracer's SUVr window, both [-1, 1]."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from relapet.cohort.bids import VisitFiles
+from relapet.cohort.grid import GRIDS, Grid, find_grid
+from relapet.cohort.nifti import load_volume
+from relapet.errors import SubjectError, VolumeError
+from relapet.tracers import TracerSpec
+from relapet.types import Mask, Volume
+
+BACKGROUND = -1.0
+"""Value outside the brain, and everywhere in a modality that is absent."""
+_HALF_RANGE = 1.5
+
+
+def scale_mri(volume: Volume, mask: Mask) -> Volume:
+    """Scale one MRI ``(X, Y, Z)`` of any unit to [-1, 1] inside ``mask``, `BACKGROUND` outside.
+
+    ``(x - median) / (p90 - p10)`` inside the mask, clipped at +-1.5 and divided by 1.5: the median and the
+    inner percentiles stand still when lesions or vessels are bright, and lesions stay below the clip.
+    """
+    inside = volume[mask]
+    low, middle, high = np.percentile(inside, [10, 50, 90]) if inside.size else (0.0, 0.0, 0.0)
+    if high <= low:
+        raise ValueError("the image is constant inside the brain mask")
+    scaled = np.clip((volume - middle) / (high - low), -_HALF_RANGE, _HALF_RANGE) / _HALF_RANGE
+    return np.where(mask, scaled, BACKGROUND).astype(np.float32)
+
+
+def suvr_to_model(suvr: Volume, tracer: TracerSpec) -> Volume:
+    """SUVr to [-1, 1] by the tracer's fixed window; what lies outside the window is clipped."""
+    low, high = tracer.suvr_window
+    return np.clip((suvr - low) / (high - low) * 2 - 1, -1, 1).astype(np.float32)
+
+
+def model_to_suvr(values: Volume, tracer: TracerSpec) -> Volume:
+    """[-1, 1] back to SUVr; the inverse of `suvr_to_model`."""
+    low, high = tracer.suvr_window
+    return ((values + 1) / 2 * (high - low) + low).astype(np.float32)
+
+
+def load_on_grid(path: Path, grid: Grid) -> Volume:
+    """Load a model-ready volume; raises VolumeError where it does not lie on ``grid``."""
+    image = load_volume(path)
+    if not grid.matches(image.shape, image.affine):
+        raise VolumeError(
+            f"{path} has shape {image.shape} and does not lie on the {grid.name} grid {grid.shape}; "
+            "make the derivatives anew with one --grid."
+        )
+    return np.asarray(image.dataobj, dtype=np.float32)
+
+
+def load_condition(files: VisitFiles, grid: Grid) -> Volume:
+    """The model's input of one visit: T1w and FLAIR scaled, ``(2, X, Y, Z)``; an absent one is background."""
+    if files.mask is None:
+        raise SubjectError(f"{files.visit.stem} has no brain mask; run relapet preprocess on it.")
+    mask = load_on_grid(files.mask, grid) > 0.5
+    channels = []
+    for path in (files.t1w, files.flair):
+        if path is None:
+            channels.append(np.full(grid.shape, BACKGROUND, dtype=np.float32))
+            continue
+        try:
+            channels.append(scale_mri(load_on_grid(path, grid), mask))
+        except ValueError as error:
+            raise VolumeError(f"{path}: {error}; check the image and its mask.") from error
+    return np.stack(channels)
+
+
+def derivative_grid(files: VisitFiles) -> Grid:
+    """The known grid of a visit's T1w (or FLAIR); raises VolumeError for any other."""
+    path = files.t1w or files.flair
+    if path is None:
+        raise SubjectError(f"{files.visit.stem} has neither T1w nor FLAIR; add them or exclude the subject.")
+    image = load_volume(path)
+    grid = find_grid(image.shape, image.affine)
+    if grid is None:
+        raise VolumeError(
+            f"{path} with shape {image.shape} lies on none of relapet's grids ({', '.join(GRIDS)}); "
+            "make the derivatives with relapet preprocess or relapet simulate."
+        )
+    return grid

@@ -1,0 +1,78 @@
+"""What there is: methods, tracers, presets, samplers, as tables of text."""
+
+from __future__ import annotations
+
+from relapet.config import load_config, presets
+from relapet.errors import InputError
+from relapet.methods import METHODS
+from relapet.sampling.samplers import SAMPLERS
+from relapet.tracers import get_tracer, load_tracers
+
+Rows = list[tuple[str, ...]]
+
+
+def listing(topic: str, name: str | None = None) -> Rows:
+    """The table of a topic, header first; of one entry where ``name`` is given.
+
+    Raises InputError for an unknown topic or name.
+    """
+    if topic not in TOPICS:
+        raise InputError(f"Unknown topic {topic!r}; choose one of {', '.join(TOPICS)}.")
+    if topic == "tracers" and name is not None:
+        return _tracer(name)
+    rows = TOPICS[topic]()
+    if name is None:
+        return rows
+    chosen = [row for row in rows[1:] if row[0] == name]
+    if not chosen:
+        raise InputError(
+            f"There is no {name!r} among the {topic}; there are: {', '.join(r[0] for r in rows[1:])}."
+        )
+    return [rows[0], *chosen]
+
+
+def _first_line(documented: object) -> str:
+    return (documented.__doc__ or "").strip().splitlines()[0]
+
+
+def _methods() -> Rows:
+    return [("method", "what it is"), *((name, _first_line(method)) for name, method in METHODS.items())]
+
+
+def _samplers() -> Rows:
+    return [("sampler", "what it is"), *((name, _first_line(sampler)) for name, sampler in SAMPLERS.items())]
+
+
+def _presets() -> Rows:
+    rows: Rows = [("preset", "method", "prediction", "sampler", "steps a sample")]
+    for name in presets():
+        config = load_config(name)
+        rows.append(
+            (
+                name,
+                config.method.name,
+                config.method.prediction,
+                config.sample.sampler,
+                str(config.sample.steps),
+            )
+        )
+    return rows
+
+
+def _tracers() -> Rows:
+    rows: Rows = [("tracer", "trc-", "ligand", "target", "reference region", "SUVr window")]
+    for t in load_tracers().values():
+        window = f"{t.suvr_window[0]:g} to {t.suvr_window[1]:g}"
+        rows.append((t.name, t.label, t.ligand, t.target, t.reference_region.name, window))
+    return rows
+
+
+def _tracer(name: str) -> Rows:
+    spec = get_tracer(name)
+    rows: Rows = [("key", "value")]
+    for key, value in spec.model_dump(exclude={"uptake"}).items():
+        rows.append((key, str(value)))
+    return rows
+
+
+TOPICS = {"methods": _methods, "tracers": _tracers, "presets": _presets, "samplers": _samplers}

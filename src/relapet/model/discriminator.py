@@ -1,0 +1,73 @@
+"""Discriminators: the published PatchGAN, and a norm-free one that also sees the MRI and the tracer."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from monai.networks.nets import PatchDiscriminator
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor, nn
+
+
+class DiscriminatorConfig(BaseModel):
+    """Which discriminator, and its size."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    kind: Literal["patch", "conditional"] = Field(
+        "conditional",
+        description="patch: as published, batch norm, sees PET alone; conditional: norm-free, sees MRI",
+    )
+    channels: int = Field(16, ge=1, description="channels of the first layer; doubled at each further one")
+    layers: int = Field(3, ge=1, description="strided layers after the first (patch) or in all (conditional)")
+    tracer_slots: int = Field(4, ge=1, description="rows of the tracer embedding (conditional)")
+
+
+class Discriminator(nn.Module):
+    """``forward(pet, condition, tracer)``: patch logits, higher for more real."""
+
+    def __init__(self, config: DiscriminatorConfig) -> None:
+        super().__init__()
+        self.body = _Patch(config) if config.kind == "patch" else _Conditional(config)
+
+    def forward(self, pet: Tensor, condition: Tensor, tracer: Tensor) -> Tensor:
+        """See the class. Always in float32: the penalties differentiate twice, which half precision does not bear."""
+        with torch.autocast(pet.device.type, enabled=False):
+            logits: Tensor = self.body(pet, condition, tracer)
+        return logits
+
+
+class _Patch(nn.Module):
+    def __init__(self, config: DiscriminatorConfig) -> None:
+        super().__init__()
+        self.network = PatchDiscriminator(
+            spatial_dims=3,
+            channels=config.channels,
+            in_channels=1,
+            out_channels=1,
+            num_layers_d=config.layers,
+        )
+
+    def forward(self, pet: Tensor, condition: Tensor, tracer: Tensor) -> Tensor:
+        return self.network(pet)[-1]  # type: ignore[no-any-return]  # MONAI lists every layer's output
+
+
+class _Conditional(nn.Module):
+    """Strided convolutions without normalisation; the tracer by projection (Miyato and Koyama 2018)."""
+
+    def __init__(self, config: DiscriminatorConfig) -> None:
+        super().__init__()
+        widths = [config.channels * 2**i for i in range(config.layers)]
+        layers: list[nn.Module] = []
+        for width_in, width in zip([3, *widths], widths, strict=False):
+            layers += [nn.Conv3d(width_in, width, 4, stride=2, padding=1), nn.LeakyReLU(0.2)]
+        self.features = nn.Sequential(*layers)
+        self.score = nn.Conv3d(widths[-1], 1, 3, padding=1)
+        self.tracer = nn.Embedding(config.tracer_slots, widths[-1])
+        nn.init.zeros_(self.tracer.weight)
+
+    def forward(self, pet: Tensor, condition: Tensor, tracer: Tensor) -> Tensor:
+        features = self.features(torch.cat([pet, condition], dim=1))
+        projection = torch.einsum("bcxyz,bc->bxyz", features, self.tracer(tracer)).unsqueeze(1)
+        return self.score(features) + projection  # type: ignore[no-any-return]

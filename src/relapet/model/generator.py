@@ -1,0 +1,65 @@
+"""The generator G(x_t, c, t, k): MONAI core's diffusion U-Net, T1w + FLAIR concatenated, tracer embedded."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from monai.networks.nets import DiffusionModelUNet
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor, nn
+
+from relapet.errors import InputError
+
+
+class GeneratorConfig(BaseModel):
+    """Size and shape of the U-Net."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    channels: tuple[int, ...] = Field((16, 32, 64), description="channels of each level, finest first")
+    residual_blocks: int = Field(2, ge=1, description="residual blocks a level")
+    norm_groups: int = Field(8, ge=1, description="groups of the group normalisation")
+    attention: Literal["lowest", "none"] = Field(
+        "none", description="self-attention at the lowest level (as published), or nowhere"
+    )
+    tracer_slots: int = Field(4, ge=1, description="rows of the tracer embedding (highest tracer index + 1)")
+
+
+class Generator(nn.Module):
+    """``forward(x_t, t, condition, tracer)``: the raw output, ``(B, 1, X, Y, Z)``, in float32."""
+
+    def __init__(self, config: GeneratorConfig) -> None:
+        super().__init__()
+        self.config = config
+        attention = config.attention == "lowest"
+        levels = len(config.channels)
+        self.unet = DiffusionModelUNet(
+            spatial_dims=3,
+            in_channels=3,
+            out_channels=1,
+            channels=config.channels,
+            attention_levels=(False,) * (levels - 1) + (attention,),
+            num_res_blocks=config.residual_blocks,
+            num_head_channels=config.channels[-1],
+            norm_num_groups=config.norm_groups,
+            num_class_embeds=config.tracer_slots,
+            # The published network has cross-attention layers; without a context they attend to themselves.
+            with_conditioning=attention,
+            cross_attention_dim=config.channels[-1] if attention else None,
+        )
+        if not attention:
+            # MONAI keeps attention in the middle block whatever attention_levels says.
+            self.unet.middle_block.attention = nn.Identity()
+
+    def forward(self, x_t: Tensor, t: Tensor, condition: Tensor, tracer: Tensor) -> Tensor:
+        """See the class. Raises InputError for a grid whose sides the levels do not divide."""
+        factor = 2 ** (len(self.config.channels) - 1)
+        if any(side % factor for side in x_t.shape[2:]):
+            raise InputError(
+                f"The grid {tuple(x_t.shape[2:])} cannot be halved {len(self.config.channels) - 1} times; "
+                f"use a grid whose sides are multiples of {factor}."
+            )
+        inputs = torch.cat([x_t, condition], dim=1).contiguous(memory_format=torch.channels_last_3d)
+        output: Tensor = self.unet(inputs, timesteps=t, class_labels=tracer)
+        return output.float() if output.dtype in (torch.float16, torch.bfloat16) else output

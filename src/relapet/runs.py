@@ -1,0 +1,212 @@
+"""The run folder: what training leaves behind and synthesis takes.
+
+config.yaml        every setting, resolved
+manifest.json      what it was trained on and with (see `Manifest`)
+weights/           generator.safetensors (raw), generator_ema.safetensors, training_mean.safetensors (SUVr)
+checkpoint/        what an exact resume needs
+log.tsv, figures/
+"""
+
+from __future__ import annotations
+
+import platform
+import subprocess
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
+from safetensors import SafetensorError
+from safetensors.numpy import load_file as load_arrays
+from safetensors.numpy import save_file as save_arrays
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from relapet.errors import InputError
+from relapet.files import atomic_path, read_json, sha256, write_json, write_text
+from relapet.types import Volume
+
+RUN_FORMAT = 1
+"""Version of the run folder's content; raised when an older relapet could not read it right."""
+
+_PACKAGES = ("relapet", "torch", "monai", "lightning-fabric", "numpy", "nibabel")
+
+
+class TracerRecord(BaseModel):
+    """How one tracer was presented to the model."""
+
+    model_config = ConfigDict(frozen=True)
+
+    label: str
+    index: int
+    suvr_window: tuple[float, float]
+
+
+class Manifest(BaseModel):
+    """What a run was trained on and with."""
+
+    model_config = ConfigDict(frozen=True)
+
+    run_format: int
+    created: str
+    versions: dict[str, str]
+    git_revision: str | None
+    method: str
+    space: str
+    grid: str
+    tracers: dict[str, TracerRecord]
+    required_inputs: tuple[str, ...]
+    """Modalities without which the model cannot be used: T1w, FLAIR."""
+    split: dict[str, list[str]]
+    seeds: dict[str, int]
+    checksums: dict[str, str]
+    """SHA-256 of every file that was trained or validated on, by its path within the derivative."""
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """The paths inside a run folder."""
+
+    path: Path
+
+    @property
+    def config(self) -> Path:
+        """Resolved settings."""
+        return self.path / "config.yaml"
+
+    @property
+    def manifest(self) -> Path:
+        """What it was trained on and with."""
+        return self.path / "manifest.json"
+
+    @property
+    def weights(self) -> Path:
+        """The generator that synthesis uses: its moving average."""
+        return self.path / "weights" / "generator_ema.safetensors"
+
+    @property
+    def raw_weights(self) -> Path:
+        """The generator as trained."""
+        return self.path / "weights" / "generator.safetensors"
+
+    @property
+    def training_mean(self) -> Path:
+        """Mean SUVr map of each tracer over the training subjects."""
+        return self.path / "weights" / "training_mean.safetensors"
+
+    @property
+    def checkpoints(self) -> Path:
+        """What an exact resume needs."""
+        return self.path / "checkpoint"
+
+    @property
+    def log(self) -> Path:
+        """One row every few steps."""
+        return self.path / "log.tsv"
+
+    def write_config(self, settings: dict[str, Any]) -> None:
+        """Write the resolved settings."""
+        write_text(self.config, yaml.safe_dump(settings, sort_keys=False))
+
+    def write_manifest(self, manifest: Manifest) -> None:
+        """Write the manifest."""
+        write_json(self.manifest, manifest.model_dump(mode="json"))
+
+    def write_weights(self, raw: dict[str, Tensor], ema: dict[str, Tensor]) -> None:
+        """Write the generator's weights, raw and averaged."""
+        for path, weights in ((self.raw_weights, raw), (self.weights, ema)):
+            with atomic_path(path) as temporary:
+                save_file({name: tensor.cpu().contiguous() for name, tensor in weights.items()}, temporary)
+
+    def write_training_mean(self, mean: dict[str, Volume]) -> None:
+        """Write the mean SUVr maps, ``(X, Y, Z)`` by tracer name."""
+        # safetensors writes the memory as it lies: an array in Fortran order would come back scrambled.
+        contiguous = {name: np.ascontiguousarray(volume, dtype=np.float32) for name, volume in mean.items()}
+        with atomic_path(self.training_mean) as temporary:
+            save_arrays(contiguous, temporary)
+
+    def read_settings(self) -> dict[str, Any]:
+        """The resolved settings; raises InputError for a folder that is no run."""
+        if not self.path.is_dir():
+            raise InputError(f"The run folder {self.path} does not exist; check --model.")
+        try:
+            settings = yaml.safe_load(self.config.read_text(encoding="utf-8"))
+        except (OSError, yaml.YAMLError) as error:
+            raise InputError(
+                f"{self.path} is no run folder: {self.config.name} cannot be read; "
+                "give the folder that relapet train wrote."
+            ) from error
+        if not isinstance(settings, dict):
+            raise InputError(f"{self.config} holds no settings; train again.")
+        return settings
+
+    def read_manifest(self) -> Manifest:
+        """The manifest; raises InputError where it is missing, broken or of a newer version."""
+        if not self.manifest.is_file():
+            raise InputError(
+                f"{self.path} is no run folder (no manifest.json); give the folder of relapet train."
+            )
+        content = read_json(self.manifest)
+        found = content.get("run_format")
+        if isinstance(found, int) and found > RUN_FORMAT:
+            raise InputError(
+                f"{self.path} was written by a newer relapet (run format {found}, this one reads up to "
+                f"{RUN_FORMAT}); upgrade relapet."
+            )
+        try:
+            return Manifest.model_validate(content)
+        except ValidationError as error:
+            key = ".".join(str(part) for part in error.errors()[0]["loc"])
+            raise InputError(f"{self.manifest} is broken at {key}; train again.") from error
+
+    def read_weights(self) -> dict[str, Tensor]:
+        """The averaged generator weights; raises InputError where they cannot be read."""
+        weights: dict[str, Tensor] = _read_tensors(self.weights, load_file)
+        return weights
+
+    def read_training_mean(self) -> dict[str, Volume]:
+        """The mean SUVr maps; raises InputError where they cannot be read."""
+        mean: dict[str, Volume] = _read_tensors(self.training_mean, load_arrays)
+        return mean
+
+    def weights_sha256(self) -> str:
+        """Checksum of the weights that synthesis uses."""
+        return sha256(self.weights)
+
+
+def _read_tensors(path: Path, load: Any) -> Any:
+    try:
+        return load(path)
+    except (OSError, SafetensorError) as error:
+        raise InputError(
+            f"{path} cannot be read ({error}); copy the run folder again or train again."
+        ) from error
+
+
+def environment() -> dict[str, str]:
+    """Versions of what results depend on."""
+    return {"python": platform.python_version(), **{name: version(name) for name in _PACKAGES}}
+
+
+def now() -> str:
+    """The present time in UTC, ISO 8601."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def git_revision() -> str | None:
+    """Revision of relapet's own source tree, or None where it is installed without one."""
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"],
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=10,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip()

@@ -1,0 +1,20 @@
+"""Settings of synthesis."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class SampleConfig(BaseModel):
+    """How volumes are synthesised from a trained run."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    sampler: Literal["ddim", "ddpm"] = Field("ddim", description="sampler, see relapet info samplers")
+    steps: int = Field(10, ge=1, description="network calls a sample")
+    count: int = Field(
+        1, ge=1, description="samples a volume; the mean is written, with the SD where more than one"
+    )
+    seed: int = Field(0, ge=0, description="seed of the noise that samples start from")

@@ -1,0 +1,58 @@
+"""Checkpoints: everything that an exact resume needs, in one file, written atomically, the last few kept.
+
+Random numbers need no state: each step's are drawn from (seed, step), see `relapet.training.engine`.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from relapet.errors import InputError
+from relapet.files import atomic_path
+
+FORMAT = 1
+"""Version of the checkpoint's content; a reader refuses any other."""
+
+_NAME = re.compile(r"^step-(\d+)\.pt$")
+
+
+def checkpoints(folder: Path) -> list[Path]:
+    """The checkpoints in a folder, newest first."""
+    found = [(int(match[1]), path) for path in Path(folder).glob("*.pt") if (match := _NAME.match(path.name))]
+    return [path for _, path in sorted(found, reverse=True)]
+
+
+def save_checkpoint(folder: Path, step: int, state: dict[str, Any], keep: int) -> Path:
+    """Write ``state`` after ``step`` steps and delete all but the newest ``keep``."""
+    path = Path(folder) / f"step-{step:09d}.pt"
+    with atomic_path(path) as temporary:
+        torch.save({"format": FORMAT, "step": step, **state}, temporary)
+    for old in checkpoints(folder)[keep:]:
+        old.unlink()
+    return path
+
+
+def load_latest_checkpoint(folder: Path, on_warning: Any) -> dict[str, Any]:
+    """The newest checkpoint that can be read; each one that cannot is named to ``on_warning``.
+
+    Raises InputError where there is none, or where it is of another version.
+    """
+    for path in checkpoints(folder):
+        try:
+            state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        except Exception as error:  # torch raises whatever the broken bytes lead it to
+            on_warning(
+                f"{path} cannot be read ({type(error).__name__}); falling back to the checkpoint before it."
+            )
+            continue
+        if state.get("format") != FORMAT:
+            raise InputError(
+                f"{path} is of checkpoint format {state.get('format')}, this relapet reads {FORMAT}; "
+                "resume with the version that wrote it."
+            )
+        return state
+    raise InputError(f"{folder} holds no readable checkpoint; train without --resume.")

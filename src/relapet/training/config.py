@@ -1,0 +1,32 @@
+"""Settings of the training loop."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class TrainConfig(BaseModel):
+    """Settings of the training loop; they mean the same for every method."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    steps: int = Field(100_000, ge=1, description="training steps at most")
+    seconds: float | None = Field(
+        None, gt=0, description="training time at most, seconds; ends before steps if reached"
+    )
+    seed: int = Field(0, ge=0, description="seed of weights, data order, timesteps and noise")
+    lr: float = Field(5e-4, gt=0, description="learning rate of the generator")
+    lr_schedule: Literal["constant", "cosine"] = Field("cosine", description="course of the learning rate")
+    lr_warmup: int = Field(100, ge=0, description="steps over which the learning rate rises from 0")
+    batch_size: int = Field(1, ge=1, description="volumes a step on each device")
+    precision: Literal["32-true", "bf16-mixed"] = Field("32-true", description="arithmetic of the networks")
+    ema_decay: float = Field(
+        0.999, ge=0, lt=1, description="decay of the weights' moving average; 0 turns it off"
+    )
+    clip_norm: float = Field(1.0, ge=0, description="largest gradient norm; 0 does not clip")
+    checkpoint_every: int = Field(1000, ge=1, description="steps between checkpoints")
+    keep_checkpoints: int = Field(2, ge=1, description="checkpoints that are kept")
+    validate_every: int = Field(1000, ge=1, description="steps between validations")
+    log_every: int = Field(50, ge=1, description="steps between rows of log.tsv")

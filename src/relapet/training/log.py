@@ -1,0 +1,33 @@
+"""log.tsv: one row per logged value, so that any method's losses fit and a resumed run can cut its tail."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from relapet.files import write_text
+
+_HEADER = "step\tname\tvalue\n"
+
+
+class Log:
+    """Append-only table with the columns step, name, value."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = Path(path)
+
+    def write(self, step: int, values: Mapping[str, float]) -> None:
+        """Append the values of one step."""
+        new = not self.path.exists()
+        with self.path.open("a", encoding="utf-8") as stream:
+            if new:
+                stream.write(_HEADER)
+            stream.writelines(f"{step}\t{name}\t{value:.8g}\n" for name, value in values.items())
+
+    def cut_after(self, step: int) -> None:
+        """Drop rows of later steps: they were logged after the checkpoint that training goes on from."""
+        if not self.path.exists():
+            return
+        lines = self.path.read_text(encoding="utf-8").splitlines(keepends=True)[1:]
+        kept = [line for line in lines if line.endswith("\n") and int(line.split("\t", 1)[0]) <= step]
+        write_text(self.path, _HEADER + "".join(kept))

@@ -1,0 +1,162 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from relapet.cohort.bids import index_derivative
+from relapet.cohort.grid import GRIDS
+from relapet.data import augment
+from relapet.data.augment import AugmentConfig
+from relapet.data.dataset import DataConfig, PairedVolumes, build_cache, pick, usable_visits
+from relapet.data.split import check_split, split_subjects
+from relapet.data.volumes import BACKGROUND, derivative_grid, model_to_suvr, scale_mri, suvr_to_model
+from relapet.errors import InputError, VolumeError
+from relapet.tracers import get_tracer, load_tracers
+
+TRACERS = list(load_tracers().values())
+
+
+def test_mri_scaling_ignores_the_unit_and_marks_the_background() -> None:
+    rng = np.random.default_rng(0)
+    volume = rng.gamma(4, 20, (10, 12, 14)).astype(np.float32)
+    mask = np.zeros(volume.shape, dtype=bool)
+    mask[2:8, 2:10, 2:12] = True
+    scaled = scale_mri(volume, mask)
+    np.testing.assert_allclose(scale_mri(volume * 37 + 5, mask), scaled, atol=1e-4)
+    assert (scaled[~mask] == BACKGROUND).all()
+    assert abs(np.median(scaled[mask])) < 1e-6
+    assert scaled.min() >= -1
+    assert scaled.max() <= 1
+
+
+def test_a_constant_image_is_refused() -> None:
+    with pytest.raises(ValueError, match="constant"):
+        scale_mri(np.ones((4, 4, 4), np.float32), np.ones((4, 4, 4), dtype=bool))
+
+
+@pytest.mark.parametrize("tracer", TRACERS, ids=lambda t: t.name)
+def test_suvr_survives_the_window(tracer) -> None:  # type: ignore[no-untyped-def]
+    low, high = tracer.suvr_window
+    suvr = np.linspace(low, high, 60, dtype=np.float32).reshape(3, 4, 5)
+    np.testing.assert_allclose(model_to_suvr(suvr_to_model(suvr, tracer), tracer), suvr, atol=1e-5)
+    assert suvr_to_model(np.full((1, 1, 1), high + 1, np.float32), tracer) == 1
+
+
+def test_a_split_is_by_subject_and_seeded() -> None:
+    subjects = [f"{i:02d}" for i in range(20)] * 2  # two sessions each
+    split = split_subjects(subjects, 0.1, 0.2, seed=1)
+    assert {part: len(names) for part, names in split.items()} == {"train": 14, "validation": 2, "test": 4}
+    assert sorted(sum(split.values(), [])) == sorted(set(subjects))
+    assert split == split_subjects(reversed(subjects), 0.1, 0.2, seed=1)
+    assert split != split_subjects(subjects, 0.1, 0.2, seed=2)
+
+
+def test_too_few_subjects_and_a_subject_on_both_sides_are_refused() -> None:
+    with pytest.raises(InputError, match="too few"):
+        split_subjects(["01", "02"], 0.1, 0.2, seed=0)
+    with pytest.raises(InputError, match="02"):
+        check_split({"train": ["01", "02"], "validation": [], "test": ["02"]})
+
+
+def test_each_epoch_visits_every_pair_once_in_another_order() -> None:
+    epochs = [[pick(step, 0, 1, 7, seed=0) for step in range(e * 7, e * 7 + 7)] for e in range(2)]
+    assert sorted(epochs[0]) == sorted(epochs[1]) == list(range(7))
+    assert epochs[0] != epochs[1]
+
+
+def test_two_processes_see_what_one_with_a_larger_batch_sees() -> None:
+    one = [[pick(step, slot, 2, 5, seed=3) for slot in range(2)] for step in range(10)]
+    ranks = [[pick(step, rank, 2, 5, seed=3) for step in range(10)] for rank in range(2)]
+    assert [list(pair) for pair in zip(*ranks, strict=True)] == one
+
+
+def test_missing_scans_are_known(toy: Path, tmp_path: Path) -> None:
+    visits = index_derivative(toy)
+    visits[0].pet["tau"].unlink()
+    visits[1].flair.unlink()  # type: ignore[union-attr]
+    visits[2].t1w.unlink()  # type: ignore[union-attr]
+    for path in visits[3].pet.values():
+        path.unlink()
+    said: list[str] = []
+    usable = usable_visits(index_derivative(toy), DataConfig(), said.append)
+    assert len(usable) == 5
+    assert len(said) == 3
+    assert "no FLAIR" in said[0]
+    assert "no T1w" in said[1]
+    assert "PET" in said[2]
+    cache, good = build_cache(usable, TRACERS, GRIDS["4mm"], tmp_path / "cache", lambda problem: None)
+    assert len(PairedVolumes(good, TRACERS, cache)) == 5 * 3 - 1
+    dropping = DataConfig(augment=AugmentConfig(drop_flair=0.2))
+    assert len(usable_visits(index_derivative(toy), dropping, said.append)) == 6
+
+
+def test_pairs_come_back_as_written(toy_source: Path, tmp_path: Path) -> None:
+    visits = index_derivative(toy_source)[:2]
+    cache, good = build_cache(visits, TRACERS, GRIDS["4mm"], tmp_path, lambda problem: None)
+    data = PairedVolumes(good, TRACERS, cache)
+    pair = data[0]
+    import nibabel as nib
+
+    suvr = np.asarray(nib.load(visits[0].pet[pair.tracer.name]).dataobj)
+    np.testing.assert_allclose(model_to_suvr(pair.pet, pair.tracer), suvr, atol=2e-3)
+    assert pair.condition.shape == (2, *GRIDS["4mm"].shape)
+    means = data.mean_suvr()
+    assert set(means) == {"tau", "pib", "pbr28"}
+    other = np.asarray(nib.load(visits[1].pet["tau"]).dataobj)
+    mine = np.asarray(nib.load(visits[0].pet["tau"]).dataobj)
+    np.testing.assert_allclose(means["tau"], (other + mine) / 2, atol=2e-3)
+
+
+def test_a_changed_file_is_read_anew(toy: Path, tmp_path: Path) -> None:
+    from relapet.cohort.nifti import save_volume
+
+    visits = index_derivative(toy)[:1]
+    tau = get_tracer("tau")
+    build_cache(visits, [tau], GRIDS["4mm"], tmp_path, lambda problem: None)
+    save_volume(visits[0].pet["tau"], np.ones(GRIDS["4mm"].shape), GRIDS["4mm"].affine)
+    cache, _ = build_cache(visits, [tau], GRIDS["4mm"], tmp_path, lambda problem: None)
+    assert (np.asarray(cache.pet(visits[0], tau)) == 1).all()
+
+
+def test_an_unreadable_visit_is_named_and_the_others_go_on(toy: Path, tmp_path: Path) -> None:
+    visits = index_derivative(toy)[:3]
+    path = visits[1].pet["tau"]
+    path.write_bytes(path.read_bytes()[:1000])
+    problems: list[str | None] = []
+    _, good = build_cache(visits, TRACERS, GRIDS["4mm"], tmp_path, problems.append)
+    assert [files.visit.subject for files in good] == ["01", "03"]
+    assert str(path) in str(problems[1])
+
+
+def test_a_foreign_grid_is_named(toy: Path) -> None:
+    from relapet.cohort.nifti import save_volume
+
+    files = index_derivative(toy)[0]
+    save_volume(files.t1w, np.ones((9, 9, 9)), np.eye(4))  # type: ignore[arg-type]
+    with pytest.raises(VolumeError, match="none of relapet's grids"):
+        derivative_grid(files)
+
+
+def test_augmentation_is_a_draw_and_an_application() -> None:
+    rng = np.random.default_rng(0)
+    condition = rng.uniform(-0.9, 0.9, (2, 6, 7, 8)).astype(np.float32)
+    condition[:, 0] = BACKGROUND
+    pet = rng.uniform(-1, 1, (6, 7, 8)).astype(np.float32)
+    nothing = augment.draw(AugmentConfig(), np.random.default_rng(1))
+    same, same_pet = augment.apply(condition, pet, nothing)
+    np.testing.assert_allclose(same, condition, atol=1e-6)
+    np.testing.assert_array_equal(same_pet, pet)
+    flip = augment.draw(AugmentConfig(flip_probability=1), np.random.default_rng(1))
+    flipped, flipped_pet = augment.apply(condition, pet, flip)
+    np.testing.assert_allclose(flipped[:, ::-1], condition, atol=1e-6)
+    np.testing.assert_array_equal(flipped_pet[::-1], pet)
+    contrast = augment.draw(AugmentConfig(contrast=0.3), np.random.default_rng(1))
+    varied, varied_pet = augment.apply(condition, pet, contrast)
+    assert not np.allclose(varied, condition)
+    assert (varied[:, 0] == BACKGROUND).all()
+    np.testing.assert_array_equal(varied_pet, pet)
+    dropped, _ = augment.apply(condition, pet, augment.draw(AugmentConfig(drop_flair=1), np.random.default_rng(1)))
+    assert (dropped[1] == BACKGROUND).all()
+    np.testing.assert_allclose(dropped[0], condition[0], atol=1e-6)

@@ -1,0 +1,99 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from relapet.methods import METHODS, build_method
+from relapet.methods.rela import Rela, RelaConfig
+from relapet.model.interface import Batch, Draws
+
+SMALL: dict[str, Any] = {
+    "generator": {"channels": (8, 8), "residual_blocks": 1},
+    "discriminator": {"kind": "conditional", "channels": 4, "layers": 2},
+}
+
+
+def make(**settings: Any) -> Rela:
+    torch.manual_seed(0)
+    return Rela(RelaConfig.model_validate(SMALL | settings))
+
+
+def batch(size: int = 2) -> Batch:
+    rng = torch.Generator().manual_seed(3)
+    pet = torch.rand((size, 1, 8, 12, 16), generator=rng) * 2 - 1
+    condition = torch.rand((size, 2, 8, 12, 16), generator=rng) * 2 - 1
+    return Batch(pet, condition, torch.arange(size))
+
+
+def draws(size: int = 2, seed: int = 0) -> Draws:
+    return Draws(tuple(torch.Generator().manual_seed(seed + i) for i in range(size)))
+
+
+def test_without_the_adversarial_term_it_is_ficd() -> None:
+    """No critic, one phase, and the loss is the noise error plus the image L1, whatever the critic's settings."""
+    method = make(prediction="eps", adversarial_weight=0.0)
+    assert list(method.networks) == ["generator"]
+    (phase,) = method.phases()
+    shared = method.forward(batch(), draws(), step=10_000)
+    losses = phase.loss(shared)
+    by_hand = ((shared.output - shared.target) ** 2).mean() + (shared.x0_hat - batch().pet).abs().mean()
+    torch.testing.assert_close(losses["total"], by_hand)
+    assert set(losses) == {"total", "target", "image"}
+
+
+def test_before_its_start_the_adversarial_term_changes_nothing() -> None:
+    """The generator's loss and gradient equal those of the method without the term, bit for bit."""
+    results = []
+    for settings in ({"adversarial_weight": 0.0}, {"adversarial_weight": 1.0, "adversarial_start": 5}):
+        method = make(**settings)
+        generator_phase = method.phases()[-1]
+        total = generator_phase.loss(method.forward(batch(), draws(), step=4))["total"]
+        gradients = torch.autograd.grad(total, list(generator_phase.network.parameters()), allow_unused=True)
+        results.append((total, gradients))
+    assert torch.equal(results[0][0], results[1][0])
+    for one, other in zip(results[0][1], results[1][1], strict=True):
+        assert (one is None and other is None) or torch.equal(one, other)
+
+
+def test_the_critic_is_trained_on_the_detached_prediction() -> None:
+    method = make(adversarial_start=0)
+    critic_phase, generator_phase = method.phases()
+    shared = method.forward(batch(), draws(), step=0)
+    critic_total = critic_phase.loss(shared)["total"]
+    gradients = torch.autograd.grad(
+        critic_total, list(generator_phase.network.parameters()), allow_unused=True, retain_graph=True
+    )
+    assert all(gradient is None for gradient in gradients)
+    assert generator_phase.loss(shared)["adversarial"].requires_grad
+
+
+def test_the_penalty_enters_with_half_gamma() -> None:
+    method = make(penalty_weight=0.5)
+    losses = method.phases()[0].loss(method.forward(batch(), draws(), step=0))
+    expected = losses["relativistic"] + 0.25 * (losses["r1"] + losses["r2"])
+    torch.testing.assert_close(losses["total"], expected)
+
+
+@pytest.mark.parametrize("prediction", ["eps", "x0", "v"])
+def test_denoise_stays_in_range(prediction: str) -> None:
+    method = make(prediction=prediction)
+    b = batch()
+    x_0 = method.denoise(10 * torch.randn_like(b.pet), torch.tensor([999, 0]), b.condition, b.tracer)
+    assert x_0.shape == b.pet.shape
+    assert x_0.abs().max() <= 1
+
+
+def test_a_volumes_draws_do_not_depend_on_the_batch() -> None:
+    method, b = make(), batch()
+    together = method.forward(b, draws(2), step=0)
+    alone = method.forward(Batch(b.pet[1:], b.condition[1:], b.tracer[1:]), draws(1, seed=1), step=0)
+    assert torch.equal(together.target[1:], alone.target)
+    torch.testing.assert_close(together.x0_hat[1:], alone.x0_hat)
+
+
+def test_every_method_can_be_built_from_its_dumped_settings() -> None:
+    for method in METHODS.values():
+        config = method.Config()
+        assert build_method(config.model_dump(mode="json")).config == config

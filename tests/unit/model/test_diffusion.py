@@ -1,0 +1,50 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from relapet.model.diffusion import Prediction, scaled_linear_schedule
+
+SCHEDULE = scaled_linear_schedule(1000, 5e-4, 1.95e-2)
+
+
+def volumes(count: int = 3) -> tuple[torch.Tensor, torch.Tensor]:
+    rng = torch.Generator().manual_seed(0)
+    shape = (count, 1, 4, 6, 8)
+    return torch.randn(shape, generator=rng, dtype=torch.float64), torch.randn(shape, generator=rng, dtype=torch.float64)
+
+
+@pytest.mark.parametrize("kind", ["eps", "x0", "v"])
+def test_a_perfect_prediction_gives_the_clean_volume_back(kind: Prediction) -> None:
+    x_0, eps = volumes()
+    t = torch.tensor([0, 500, 999])
+    x_t = SCHEDULE.add_noise(x_0, eps, t)
+    target = SCHEDULE.target(kind, x_0, eps, t)
+    torch.testing.assert_close(SCHEDULE.to_x0(kind, target, x_t, t), x_0)
+    torch.testing.assert_close(SCHEDULE.to_eps(x_0, x_t, t), eps)
+
+
+def test_the_last_step_leaves_the_clean_prediction() -> None:
+    x_0, eps = volumes(1)
+    t = torch.tensor([500])
+    x_t = SCHEDULE.add_noise(x_0, eps, t)
+    last = SCHEDULE.posterior_step(x_t, x_0, t, torch.tensor([-1]), eps)
+    torch.testing.assert_close(last, x_0, atol=1e-4, rtol=0)
+
+
+def test_the_posterior_has_the_marginal_of_the_earlier_step() -> None:
+    """Mean and variance of q(x_s | x_t, x_0) averaged over x_t must be those of q(x_s | x_0)."""
+    rng = torch.Generator().manual_seed(0)
+    x_0 = torch.full((1, 1, 60, 60, 60), 0.7, dtype=torch.float64)
+    t, s = torch.tensor([700]), torch.tensor([300])
+    eps, fresh = (torch.randn(x_0.shape, generator=rng, dtype=torch.float64) for _ in range(2))
+    x_s = SCHEDULE.posterior_step(SCHEDULE.add_noise(x_0, eps, t), x_0, t, s, fresh)
+    abar = SCHEDULE.alpha_bar[300].double()
+    assert abs(x_s.mean() - abar.sqrt() * 0.7) < 5 * ((1 - abar) / x_0.numel()).sqrt()
+    assert abs(x_s.var() / (1 - abar) - 1) < 5 * (2 / x_0.numel()) ** 0.5
+
+
+def test_half_precision_volumes_keep_float32_coefficients() -> None:
+    signal, noise = SCHEDULE.signal_and_noise(torch.tensor([999]), torch.zeros(1, 1, 2, 2, 2, dtype=torch.bfloat16))
+    assert signal.dtype == noise.dtype == torch.float32
+    assert signal.shape == (1, 1, 1, 1, 1)

@@ -1,0 +1,93 @@
+"""Parity with the published modules, from the numbers in tests/data (see its README)."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from relapet.model.diffusion import scaled_linear_schedule
+from relapet.model.discriminator import Discriminator, DiscriminatorConfig
+from relapet.model.losses import (
+    gradient_penalty,
+    relativistic_discriminator_loss,
+    relativistic_generator_loss,
+)
+
+DATA = Path(__file__).parents[2] / "data"
+TOLERANCE = {"rtol": 0.0, "atol": 1e-5}
+TIMESTEPS = (0, 10, 250, 500, 750, 999)
+SCHEDULE = scaled_linear_schedule(1000, 5e-4, 1.95e-2)
+GAMMA = 1e-3
+
+
+@pytest.fixture(scope="module")
+def reference() -> dict[str, Tensor]:
+    with np.load(DATA / "released_reference.npz") as arrays:
+        return {name: torch.from_numpy(np.asarray(arrays[name])) for name in arrays.files}
+
+
+def recipe_weights(network: str) -> dict[str, Tensor]:
+    """The weights that tests/data/README.md describes."""
+    layout = json.loads((DATA / "released_state_dict_layout.json").read_text())[network]
+    rng = np.random.default_rng(layout["seed"])
+    weights = {}
+    for name, shape, kind in layout["keys"]:
+        if kind == "int":
+            weights[name] = torch.zeros(shape, dtype=torch.int64)
+            continue
+        w = rng.standard_normal(shape)
+        if len(shape) > 1:
+            w = w / np.sqrt(np.prod(shape[1:]))
+        elif name.endswith("running_var"):
+            w = 1 + 0.1 * np.abs(w)
+        elif name.endswith(".weight"):
+            w = 1 + 0.1 * w
+        else:
+            w = 0.1 * w
+        weights[name] = torch.from_numpy(np.asarray(w, dtype=np.float32))
+    return weights
+
+
+@pytest.fixture(scope="module")
+def critic() -> Discriminator:
+    network = Discriminator(DiscriminatorConfig(kind="patch", channels=4, layers=2))
+    network.body.network.load_state_dict(recipe_weights("discriminator"))
+    return network.eval()
+
+
+def test_schedule(reference: dict[str, Tensor]) -> None:
+    torch.testing.assert_close(SCHEDULE.alpha_bar, reference["alphas_cumprod"], **TOLERANCE)
+
+
+@pytest.mark.parametrize("t", TIMESTEPS)
+def test_noising_clean_prediction_and_step(reference: dict[str, Tensor], t: int) -> None:
+    now = torch.tensor([t])
+    x_t = SCHEDULE.add_noise(reference["x0"], reference["eps"], now)
+    torch.testing.assert_close(x_t, reference[f"x_t_{t}"], **TOLERANCE)
+    eps_hat = 0.9 * reference["eps"] + 0.05
+    x0_hat = SCHEDULE.to_x0("eps", eps_hat, x_t, now).clamp(-1, 1)
+    torch.testing.assert_close(x0_hat, reference[f"x0_pred_{t}"], **TOLERANCE)
+    previous = SCHEDULE.posterior_step(x_t, x0_hat, now, now - 1, reference[f"step_noise_{t}"])
+    torch.testing.assert_close(previous, reference[f"x_prev_{t}"], **TOLERANCE)
+
+
+def test_logits_losses_and_penalties(reference: dict[str, Tensor], critic: Discriminator) -> None:
+    condition = torch.zeros(1, 2, 24, 24, 24)
+    tracer = torch.tensor([0])
+    real, fake = (reference[name].clone().requires_grad_() for name in ("d_real", "d_fake"))
+    real_logits, fake_logits = critic(real, condition, tracer), critic(fake, condition, tracer)
+    torch.testing.assert_close(real_logits, reference["d_logits_real"], **TOLERANCE)
+    torch.testing.assert_close(fake_logits, reference["d_logits_fake"], **TOLERANCE)
+    r1, r2 = gradient_penalty(real_logits, real), gradient_penalty(fake_logits, fake)
+    torch.testing.assert_close(r1[None], reference["r1_full"], **TOLERANCE)
+    torch.testing.assert_close(r2[None], reference["r2_full"], **TOLERANCE)
+    generator_loss = relativistic_generator_loss(fake_logits, real_logits)
+    torch.testing.assert_close(generator_loss, reference["g_loss"], **TOLERANCE)
+    # The release averages the penalty over the last axis instead of summing it: 24 times weaker at this size.
+    discriminator_loss = relativistic_discriminator_loss(real_logits, fake_logits) + GAMMA / 2 * (r1 + r2) / 24
+    torch.testing.assert_close(discriminator_loss, reference["d_loss_released"], **TOLERANCE)
