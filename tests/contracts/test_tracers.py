@@ -13,7 +13,9 @@ SPECS = list(load_tracers().values())
 
 @pytest.mark.parametrize("spec", SPECS, ids=lambda spec: spec.name)
 def test_it_is_found_by_every_name(spec: TracerSpec) -> None:
-    assert all(get_tracer(alias) is spec for alias in (spec.name, spec.label, f"trc-{spec.label}", *spec.aliases))
+    assert all(
+        get_tracer(alias) is spec for alias in (spec.name, spec.label, f"trc-{spec.label}", *spec.aliases)
+    )
 
 
 @pytest.mark.parametrize("spec", SPECS, ids=lambda spec: spec.name)
@@ -23,7 +25,9 @@ def test_a_default_model_has_a_place_for_it(spec: TracerSpec) -> None:
 
 @pytest.mark.parametrize("spec", SPECS, ids=lambda spec: spec.name)
 def test_its_regions_are_in_the_atlas(spec: TracerSpec) -> None:
-    named = {label for labels in spec.composites.values() for label in labels} | set(spec.reference_region.labels)
+    named = {label for labels in spec.composites.values() for label in labels} | set(
+        spec.reference_region.labels
+    )
     assert named <= set(atlas_names().values())
 
 
