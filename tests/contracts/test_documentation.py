@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 import sys
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import ModuleType
 
 import pytest
+import typer.main
 
-from relapet.cli import app
+from relapet.cli import app, normalise
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -36,6 +39,24 @@ def test_the_page_of_commands_names_every_command(build: ModuleType) -> None:
     for command in app.registered_commands:
         assert command.callback is not None
         assert f"\n## {command.callback.__name__.replace('_', '-')}\n" in text
+
+
+def documented_commands() -> list[str]:
+    """Every full relapet call in the README (indented lines) and in the commands' own examples."""
+    readme = re.findall(r"^    (relapet .*)$", (ROOT / "README.md").read_text(encoding="utf-8"), re.MULTILINE)
+    commands = typer.main.get_command(app).commands.values()  # type: ignore[attr-defined]
+    return readme + [
+        call for command in commands for call in re.findall(r"`(relapet .*?)`", command.epilog or "")
+    ]
+
+
+@pytest.mark.parametrize("call", documented_commands())
+def test_every_documented_call_is_understood(call: str) -> None:
+    """Its command, arguments and options exist; nothing is run."""
+    name, *arguments = normalise(shlex.split(call)[1:])
+    command = typer.main.get_command(app).commands[name]  # type: ignore[attr-defined]
+    context = command.make_context(name, arguments)
+    assert context.params
 
 
 def test_every_relative_link_leads_somewhere(build: ModuleType) -> None:
