@@ -54,7 +54,7 @@ def draw(config: AugmentConfig, rng: np.random.Generator) -> AugmentDraw:
 
 
 def apply(condition: Volume, pet: Volume, params: AugmentDraw) -> tuple[Volume, Volume]:
-    """Apply a draw to condition ``(2, X, Y, Z)`` and PET ``(X, Y, Z)``, both in [-1, 1]; returns new arrays."""
+    """Apply a draw to condition ``(2 or 3, X, Y, Z)`` and PET ``(X, Y, Z)``, both in [-1, 1]; returns new arrays."""
     out = condition.copy()
     for channel, (gamma, gain, offset) in enumerate(
         zip(params.gamma, params.gain, params.offset, strict=True)

@@ -10,7 +10,7 @@ from relapet.cohort.bids import VisitFiles
 from relapet.cohort.grid import GRIDS, Grid, find_grid
 from relapet.cohort.nifti import load_volume
 from relapet.errors import SubjectError, VolumeError
-from relapet.tracers import TracerSpec
+from relapet.tracers import TracerSpec, get_tracer
 from relapet.types import Mask, Volume
 
 BACKGROUND = -1.0
@@ -42,6 +42,11 @@ def model_to_suvr(values: Volume, tracer: TracerSpec) -> Volume:
     """[-1, 1] back to SUVr; the inverse of `suvr_to_model`."""
     low, high = tracer.suvr_window
     return ((values + 1) / 2 * (high - low) + low).astype(np.float32)
+
+
+def templates_of(mean_suvr: dict[str, Volume]) -> dict[str, Volume]:
+    """Template channel of each tracer, [-1, 1], from its mean SUVr map over the training subjects."""
+    return {name: suvr_to_model(volume, get_tracer(name)) for name, volume in mean_suvr.items()}
 
 
 def load_on_grid(path: Path, grid: Grid) -> Volume:

@@ -19,7 +19,8 @@ class Batch:
     pet: Tensor
     """``(B, 1, X, Y, Z)``."""
     condition: Tensor
-    """T1w and FLAIR, ``(B, 2, X, Y, Z)``; an absent one is -1 (background) everywhere."""
+    """T1w and FLAIR, ``(B, 2, X, Y, Z)``, an absent one is -1 (background) everywhere; where the data are told to,
+    a third channel holds the template: the tracer's mean over the training subjects."""
     tracer: Tensor
     """Index in the tracer embedding, ``(B,)``, int64."""
     names: tuple[str, ...] = ()
