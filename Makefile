@@ -1,27 +1,46 @@
-# Every target sets up what it needs: Python 3.11+ is the only thing assumed.
+# Every target sets up what it needs: Python 3.11 or newer is the only thing assumed.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-export PYTHONWARNINGS := default
 
-.PHONY: install demo test check bench docs
+# A caller's own warning filter must not change what tests and the demo say.
+unexport PYTHONWARNINGS
 
-install: $(STAMP)
+.DEFAULT_GOAL := help
+.PHONY: help install demo test check bench docs
+
+help: ## List the targets.
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' Makefile
+
+install: $(STAMP) ## Make .venv with relapet and all that running and testing need, in pinned versions.
 
 $(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "relapet needs Python 3.11 or newer; name one: make PYTHON=python3.12" >&2; exit 2; }
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	touch $@
 
-demo: install
-	$(BIN)/relapet demo demo-output
+demo: install ## Simulate, train, synthesize, evaluate: writes demo-output anew and tells how long it took.
+	rm -rf demo-output
+	@started=$$(date +%s); $(BIN)/relapet demo demo-output && \
+		echo "The demo took $$(( $$(date +%s) - started )) s; its results are in demo-output."
 
-test: install
+test: install ## Run all tests.
 	$(BIN)/python -m pytest
 
-check: install
+check: install ## Check style, formatting, types and the direction of imports.
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+bench: install ## Run each script in benchmarks/ at its small default size.
+	@for script in benchmarks/*.py; do \
+		[ -e "$$script" ] || { echo "benchmarks/ holds no script yet"; break; }; \
+		echo "== $$script"; $(BIN)/python "$$script" || exit 1; \
+	done
+
+docs: install ## Write docs/cli.md from the commands' help and check every link and picture of the documentation.
+	$(BIN)/python docs/build.py

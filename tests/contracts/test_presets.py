@@ -1,0 +1,52 @@
+"""Every shipped preset loads, means what it says and survives being written and read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from relapet.config import describe, load_config, presets
+from relapet.methods import build_method
+from relapet.sampling.samplers import SAMPLERS, trailing_timesteps
+from relapet.tracers import get_tracer
+
+NAMES = list(presets())
+
+
+def test_the_folder_holds_the_demo() -> None:
+    assert "demo" in NAMES
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_it_says_what_it_is_for(name: str) -> None:
+    first = presets()[name].read_text(encoding="utf-8").splitlines()[0]
+    assert first.startswith("# ")
+    assert len(first) > 30
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_it_survives_a_file(name: str, tmp_path: Path) -> None:
+    """What a run folder's config.yaml holds gives the same settings again."""
+    config = load_config(name)
+    path = tmp_path / "config.yaml"
+    path.write_text(yaml.safe_dump(config.model_dump(mode="json")), encoding="utf-8")
+    assert load_config(file=path) == config
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_setting_has_a_meaning(name: str) -> None:
+    assert [key for key, _, meaning in describe(load_config(name)) if not meaning] == []
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_its_parts_fit_together(name: str) -> None:
+    """The sampler's steps fit the schedule, and the tracers' indices fit the embedding."""
+    config = load_config(name)
+    method = build_method(config.method.model_dump(mode="json"))
+    assert config.sample.sampler in SAMPLERS
+    assert len(trailing_timesteps(method.schedule.length, config.sample.steps)) == config.sample.steps
+    indices = [get_tracer(tracer).index for tracer in config.data.tracers]
+    assert len(set(indices)) == len(indices)
+    assert max(indices) < config.method.generator.tracer_slots
