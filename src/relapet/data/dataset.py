@@ -148,7 +148,7 @@ def pick(step: int, slot: int, slots: int, length: int, seed: int) -> int:
     return int(np.random.default_rng((seed, epoch)).permutation(length)[position])
 
 
-def augmented(pair: Pair, config: AugmentConfig, rng: np.random.Generator) -> Pair:
+def augmented(pair: Pair, config: AugmentConfig, rng: np.random.Generator, voxel_mm: float) -> Pair:
     """The pair with one random variation applied."""
-    condition, pet = augment.apply(pair.condition, pair.pet, augment.draw(config, rng))
+    condition, pet = augment.apply(pair.condition, pair.pet, augment.draw(config, rng), voxel_mm)
     return Pair(pair.name, condition, pet, pair.tracer)

@@ -14,7 +14,7 @@ from relapet.model.diffusion import Schedule
 
 @dataclass(frozen=True)
 class Batch:
-    """Paired volumes, all in [-1, 1]: the SUVr window for PET, the brain's robust range for MRI."""
+    """Paired volumes, all in [-1, 1]: the SUVr window for PET, relative to tissue for MRI."""
 
     pet: Tensor
     """``(B, 1, X, Y, Z)``."""
