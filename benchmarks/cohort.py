@@ -1,12 +1,12 @@
-"""Is the information really in the simulated images? Ceilings, invisible share and what ridge regression reaches.
+"""Is the information really in the simulated images? Ceilings, invisible share, and what ridge reaches.
 
     python benchmarks/cohort.py --subjects 200 --site research
 
-Simulates subjects in memory at 4 mm. Per tracer and region of the template's atlas (both sides pooled): Pearson r over
-subjects of the measured regional SUVr with (a) the noise-free map, (b) the map expected from what the MRI can show,
-(c) ten-fold cross-validated ridge regression from plain MRI features, (d) the same from the T1w alone. The features
-are measured in the images (signal per region, a three-class grey fraction, lesion and ventricle volume), never
-taken from the latents.
+Simulates subjects in memory at 4 mm. Per tracer and region of the template's atlas (both sides pooled):
+Pearson r over subjects of the measured regional SUVr with (a) the noise-free map, (b) the map expected from
+what the MRI can show, (c) ten-fold cross-validated ridge of plain MRI features, (d) the same of T1w alone.
+The features are measured in the images (signal per region, a three-class grey fraction, lesion and ventricle
+volume), never taken from the latents.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def region_means(image: np.ndarray, regions: Regions) -> np.ndarray:
 
 
 def tissue_classes(t1w: np.ndarray, brain: np.ndarray) -> np.ndarray:
-    """Soft membership (3, X, Y, Z) of fluid, grey, white: straight lines between the means of three classes."""
+    """Soft membership (3, X, Y, Z) of fluid, grey, white: linear between the means of three classes."""
     signal = t1w[brain].reshape(-1, 1)
     fit = KMeans(3, n_init=1, init=np.percentile(signal, [5, 40, 85]).reshape(-1, 1)).fit(signal)
     csf, grey, white = np.sort(fit.cluster_centers_.ravel())

@@ -1,8 +1,8 @@
 """A simulated subject's anatomy: the template bent by a diffeomorphism, thinned, its labels moved along.
 
 The pull-back map phi = exp(v) of a stationary velocity field v (Arsigny et al., MICCAI 2006) takes each point
-of the subject to template space. v = smooth random field + sum of fields with a prescribed divergence, so that
-a region's volume changes by a stated factor: div v = -log(factor) (Karacali and Davatzikos, IEEE TMI 2006).
+of the subject to template space. v = smooth random field + fields with a prescribed divergence, so that a
+region's volume changes by a stated factor: div v = -log(factor) (Karacali and Davatzikos, IEEE TMI 2006).
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from relapet.cohort.regions import (
     lobe_of_label,
     signature,
 )
-from relapet.cohort.sources import SOURCE_GRID, load_sources
+from relapet.cohort.sources import SOURCE_GRID, TEMPLATE_T1_LEVELS, load_sources
 from relapet.cohort.template import atlas_names
 from relapet.types import Labels, Mask, Volume
 
@@ -38,6 +38,10 @@ _TAU_LOSS, _AMYLOID_LOSS, _TRAIT_LOSS = 0.40, 0.10, 0.05
 """Cortical tissue lost at burden 1 where the signature is 1, and per SD of a lobe's thickness trait."""
 _TAU_LOG_VOLUME = -0.45
 """Logarithm of the medial temporal volume factor at tau burden 1."""
+_SURROUNDING_MM = 12.0
+"""SD of the kernel that says how far around a growing region the tissue gives way, mm."""
+_VENTRICLE_GAIN = 1.8
+"""The velocity lattice blurs narrow horns: this much more divergence gives the stated volume (measured)."""
 
 
 @dataclass(frozen=True)
@@ -93,16 +97,14 @@ def _growth_fields() -> dict[str, npt.NDArray[np.float32]]:
         "ventricles": [index[s + n] for s in sides for n in ("Lateral-Ventricle", "choroid-plexus")],
         "medial_temporal": [index[s + n] for s in sides for n in ("Hippocampus", "Amygdala")],
     }
-    points = (_lattice_points(VELOCITY_GRID) - SOURCE_GRID.affine[:3, 3].reshape(3, 1, 1, 1)).astype(
-        np.float32
-    )
+    points = _lattice_points(VELOCITY_GRID) - SOURCE_GRID.affine[:3, 3].reshape(3, 1, 1, 1)
+    spacing = VELOCITY_GRID.voxel_size
     fields = {}
     for name, indices in regions.items():
         mask = np.isin(sources.dseg, indices).astype(np.float32)
-        near = ndimage.gaussian_filter(mask, 12.0) * (1 - mask)
-        balanced = mask - near * (mask.sum() / near.sum())
-        smooth = ndimage.gaussian_filter(balanced, VELOCITY_GRID.voxel_size / 2.3548)
-        fields[name] = _field_of_divergence(-ndimage.map_coordinates(smooth, points, order=1))
+        region = ndimage.map_coordinates(ndimage.gaussian_filter(mask, spacing / 2.3548), points, order=1)
+        near = ndimage.gaussian_filter(region, _SURROUNDING_MM / spacing) * np.clip(1 - region, 0, 1)
+        fields[name] = _field_of_divergence(near * (region.sum() / near.sum()) - region)
     return fields
 
 
@@ -152,7 +154,7 @@ def template_map(latents: Latents, grid: Grid, rng: np.random.Generator) -> npt.
     """Template coordinates (3, X, Y, Z), mm, of every voxel of ``grid``."""
     fields = _growth_fields()
     velocity = _random_velocity(rng)
-    velocity += np.float32(latents.ventricle_growth) * fields["ventricles"]
+    velocity += np.float32(_VENTRICLE_GAIN * latents.ventricle_growth) * fields["ventricles"]
     velocity += np.float32(_TAU_LOG_VOLUME * latents.visible_burden["tau"]) * fields["medial_temporal"]
     displacement = _exponential(velocity)
     points = _lattice_points(grid)
@@ -180,7 +182,7 @@ def build_anatomy(latents: Latents, grid: Grid, rng: np.random.Generator) -> Ana
     table[list(loss)] = list(loss.values())
     fraction = table[grey_label] * sources.pial[nearest]
     moved = np.where(fraction > 0, np.minimum(fraction, 0.9) * grey, np.maximum(fraction, -0.9) * csf)
-    grey_level, csf_level = 165.0, 60.0
+    csf_level, grey_level, _ = TEMPLATE_T1_LEVELS
     brain = linear(sources.brain) > 0.5
     return Anatomy(
         grid,

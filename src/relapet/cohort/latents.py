@@ -1,11 +1,11 @@
 """Who a simulated subject is: a small structural model from independent draws to pathology and cognition.
 
 Pathology has a *visible* part, which leaves its mark on the MRI (atrophy, lesions, FLAIR signal), and a
-*hidden* part, which is independent of all that an MRI can show. Edges: age -> all; amyloid -> tau; exposure ->
-tau, inflammation, lesions; inflammation <-> lesions; tau, amyloid -> atrophy; tau, atrophy, age, education ->
-cognition. Every quantity may be a scalar (one subject) or an array (a population, for calibration). No
-clinical realism is claimed; the directions follow Jack et al., Lancet Neurol 2013, and Stern et al.,
-Alzheimers Dement 2019.
+*hidden* part, which is independent of all that an MRI can show. Edges: age -> all; amyloid -> tau, lesions;
+exposure -> tau, inflammation, lesions; inflammation <-> lesions; tau, amyloid -> atrophy; tau, atrophy, age,
+education -> cognition. Every quantity may be a scalar (one subject) or an array (a population). No clinical
+realism is claimed; the directions follow Jack et al., Lancet Neurol 2013, and Stern et al., Alzheimers Dement
+2019.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ HIDDEN_TAU_FROM_AMYLOID = 0.4
 """Correlation of hidden tau with hidden amyloid."""
 SLOPE = {"amyloid": 4.0, "tau": 2.2, "inflammation": 1.4}
 THRESHOLD = {"amyloid": 0.0, "tau": 1.2, "inflammation": 0.3}
-"""Burden = 1 / (1 + exp(-slope (liability - threshold))): amyloid all-or-none, tau late, inflammation gradual."""
+"""Burden = 1 / (1 + exp(-slope (liability - threshold))): amyloid steep, tau late, inflammation gradual."""
 
 _SCALARS = (
     "age", "sex", "exposure", "education", "amyloid", "tau", "inflammation", "lesions", "ventricles",
@@ -170,7 +170,9 @@ def structural_model(population: Population, draws: Array, hidden_draws: Array) 
         burden=burden,
         visible_burden=visible_burden,
         lesion_ml=np.clip(np.exp(log_lesions), 0.05, 60.0),
-        ventricle_growth=0.35 + 0.40 * decades + 0.25 * visible_burden["tau"] + 0.30 * z["ventricles"],
+        ventricle_growth=np.clip(
+            0.25 + 0.40 * decades + 0.25 * visible_burden["tau"] + 0.25 * z["ventricles"], -0.6, 1.4
+        ),
         cortical_loss=cortical_loss,
         traits={name: z[name] for name in DRAWS[len(_SCALARS) :]},
         uniform={name: special.ndtr(z[name]) for name in ("scanner", "genotype")},

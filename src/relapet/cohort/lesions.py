@@ -6,6 +6,9 @@ volume is periventricular (within 10 mm of the ventricles), deep lesions measure
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from functools import lru_cache
+
 import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
@@ -18,43 +21,63 @@ _PERIVENTRICULAR_SHARE = 0.65
 _DEEP_DISTANCE_MM = (9.0, 40.0)
 _MEDIAN_RADIUS_MM, _LOG_RADIUS_SD = 1.9, 0.40
 _MAX_DEEP = 250
+_CEREBRAL_WHITE = (2, 41)
 
 
-def _deep_lesions(volume_mm3: float, rng: np.random.Generator) -> tuple[npt.NDArray[np.float64], ...]:
-    """Centres (N, 3) in template mm and semi-axes (N, 3) in mm of deep lesions that add up to a volume."""
+@dataclass(frozen=True)
+class _Ellipsoid:
+    """One deep lesion: centre (3,) in template mm and semi-axes (3,) in mm."""
+
+    centre: npt.NDArray[np.float64]
+    axes: npt.NDArray[np.float64]
+
+
+@lru_cache(maxsize=1)
+def _deep_places() -> npt.NDArray[np.float64]:
+    """Template coordinates (N, 3), mm, of pure cerebral white matter away from the ventricles."""
+    sources = load_sources(1.0)
+    low, high = _DEEP_DISTANCE_MM
+    distance = sources.ventricle_distance
+    cerebral = np.isin(sources.dseg, _CEREBRAL_WHITE)
+    eligible = cerebral & (sources.white > 0.9) & (distance > low) & (distance < high)
+    return np.asarray(np.argwhere(eligible) + SOURCE_GRID.affine[:3, 3], dtype=np.float64)
+
+
+def _deep_lesions(volume_mm3: float, rng: np.random.Generator) -> list[_Ellipsoid]:
+    """Deep lesions, of log-normal size, that add up to a volume."""
     radius = _MEDIAN_RADIUS_MM * np.exp(_LOG_RADIUS_SD * rng.standard_normal(_MAX_DEEP))
     shape = np.exp(0.25 * rng.standard_normal((_MAX_DEEP, 3)))
     axes = radius[:, None] * shape / np.prod(shape, axis=1, keepdims=True) ** (1 / 3)
-    cumulative = np.cumsum(4 / 3 * np.pi * radius**3)
-    count = min(int(np.searchsorted(cumulative, volume_mm3)), _MAX_DEEP)
-    sources = load_sources(1.0)
-    low, high = _DEEP_DISTANCE_MM
-    eligible = (
-        ((sources.dseg == 2) | (sources.dseg == 41))
-        & (sources.white > 0.9)
-        & (sources.ventricle_distance > low)
-        & (sources.ventricle_distance < high)
-    )
-    places = np.argwhere(eligible)
-    chosen = places[rng.integers(0, len(places), _MAX_DEEP)]
-    centres = chosen + SOURCE_GRID.affine[:3, 3] + rng.uniform(-0.5, 0.5, (_MAX_DEEP, 3))
-    return centres[:count], axes[:count]
+    places = _deep_places()
+    centres = places[rng.integers(0, len(places), _MAX_DEEP)] + rng.uniform(-0.5, 0.5, (_MAX_DEEP, 3))
+    count = min(int(np.searchsorted(np.cumsum(4 / 3 * np.pi * radius**3), volume_mm3)), _MAX_DEEP)
+    return [_Ellipsoid(centres[i], axes[i]) for i in range(count)]
 
 
-def _add_ellipsoid(
-    lesion: Volume, template_mm: npt.NDArray[np.float32], index: tuple[int, ...], centre: npt.NDArray[np.float64],
-    axes: npt.NDArray[np.float64], voxel_size: float,
-) -> None:  # fmt: skip
+def _voxel_of(anatomy: Anatomy, template_point: npt.NDArray[np.float64]) -> tuple[int, int, int]:
+    """The voxel that the map takes to a template point: a fixed-point search, the map being near identity."""
+    grid = anatomy.grid
+    guess = (template_point - grid.affine[:3, 3]) / grid.voxel_size
+    voxel = (0, 0, 0)
+    for _ in range(4):
+        i, j, k = (int(np.clip(round(g), 0, n - 1)) for g, n in zip(guess, grid.shape, strict=True))
+        voxel = (i, j, k)
+        guess = np.array(voxel) + (template_point - anatomy.template_mm[:, i, j, k]) / grid.voxel_size
+    return voxel
+
+
+def _add_ellipsoid(lesion: Volume, anatomy: Anatomy, ellipsoid: _Ellipsoid) -> None:
     """Add one soft ellipsoid that keeps its volume whatever the voxel size."""
+    voxel_size = anatomy.grid.voxel_size
     blur = 0.45 * voxel_size
-    wide = np.sqrt(axes**2 + blur**2)
-    amplitude = float(np.prod(axes / wide))
+    wide = np.sqrt(ellipsoid.axes**2 + blur**2)
+    amplitude = float(np.prod(ellipsoid.axes / wide))
     reach = int(np.ceil(1.8 * wide.max() / voxel_size)) + 2
-    box = tuple(slice(max(i - reach, 0), i + reach + 1) for i in index)
-    offset = (template_mm[(slice(None), *box)] - centre.reshape(3, 1, 1, 1)) / wide.reshape(3, 1, 1, 1)
-    rho = np.sqrt((offset**2).sum(axis=0))
+    i, j, k = (slice(max(v - reach, 0), v + reach + 1) for v in _voxel_of(anatomy, ellipsoid.centre))
+    offset = anatomy.template_mm[:, i, j, k] - ellipsoid.centre.reshape(3, 1, 1, 1)
+    radius = np.sqrt(((offset / wide.reshape(3, 1, 1, 1)) ** 2).sum(axis=0))
     edge = 0.12 + 0.25 * blur / float(wide.mean())
-    lesion[box] = np.maximum(lesion[box], amplitude / (1 + np.exp((rho - 1) / edge)))
+    lesion[i, j, k] = np.maximum(lesion[i, j, k], amplitude / (1 + np.exp((radius - 1) / edge)))
 
 
 def _periventricular(anatomy: Anatomy, volume_mm3: float, rng: np.random.Generator) -> Volume:
@@ -88,25 +111,11 @@ def _periventricular(anatomy: Anatomy, volume_mm3: float, rng: np.random.Generat
 
 
 def build_lesions(anatomy: Anatomy, volume_ml: float, rng: np.random.Generator) -> Volume:
-    """Lesion fraction of each voxel in [0, 1] for a total volume in ml, confined to cerebral white matter."""
-    deep_volume = volume_ml * 1000 * (1 - _PERIVENTRICULAR_SHARE) * float(np.exp(0.3 * rng.standard_normal()))
-    lesion = _periventricular(anatomy, volume_ml * 1000 - min(deep_volume, volume_ml * 700), rng)
-    centres, axes = _deep_lesions(deep_volume, rng)
-    if len(centres):
-        # The voxel that came from nearest to the centre: the map is close to the identity, so a search box does.
-        grid = anatomy.grid
-        for centre, semi_axes in zip(centres, axes, strict=True):
-            guess = (centre - grid.affine[:3, 3]) / grid.voxel_size
-            for _ in range(3):
-                index = tuple(
-                    int(np.clip(round(g), 0, n - 1)) for g, n in zip(guess, grid.shape, strict=True)
-                )
-                guess = (
-                    np.array(index) + (centre - anatomy.template_mm[(slice(None), *index)]) / grid.voxel_size
-                )
-            index = tuple(int(np.clip(round(g), 0, n - 1)) for g, n in zip(guess, grid.shape, strict=True))
-            _add_ellipsoid(lesion, anatomy.template_mm, index, centre, semi_axes, grid.voxel_size)
-    cerebral = np.isin(anatomy.white_label, [2, 41])
-    return np.asarray(
-        np.clip(lesion * np.minimum(anatomy.white * 1.3, 1.0) * cerebral, 0, 1), dtype=np.float32
-    )
+    """Lesion fraction of each voxel in [0, 1], about ``volume_ml`` in all, in cerebral white matter alone."""
+    share = min((1 - _PERIVENTRICULAR_SHARE) * float(np.exp(0.3 * rng.standard_normal())), 0.7)
+    volume_mm3 = 1000 * volume_ml
+    lesion = _periventricular(anatomy, volume_mm3 * (1 - share), rng)
+    for ellipsoid in _deep_lesions(volume_mm3 * share, rng):
+        _add_ellipsoid(lesion, anatomy, ellipsoid)
+    room = np.minimum(anatomy.white * 1.3, 1.0) * np.isin(anatomy.white_label, _CEREBRAL_WHITE)
+    return np.asarray(np.clip(lesion * room, 0, 1), dtype=np.float32)

@@ -9,10 +9,9 @@ from relapet.cohort.anatomy import Anatomy
 from relapet.cohort.latents import Latents
 from relapet.cohort.regions import AMYLOID_ATROPHY, INFLAMMATION_FLAIR, LOBES, lobe_of_label, signature
 from relapet.cohort.scanner import FWHM_PER_SD, Scanner, slow_field
+from relapet.cohort.sources import TEMPLATE_T1_LEVELS
 from relapet.types import Volume
 
-TEMPLATE_T1_LEVELS = (60.0, 165.0, 215.0)
-"""Signal of fluid, grey and white matter in the template's T1."""
 _LESION_T1_LOSS = 45.0
 _FLAIR_TEXTURE = -0.35
 """How much of the T1 texture FLAIR shows, inverted."""
@@ -77,7 +76,7 @@ def _acquire(signal: Volume, anatomy: Anatomy, scanner: Scanner, rng: np.random.
 def simulate_mri(
     anatomy: Anatomy, lesion: Volume, latents: Latents, scanner: Scanner, rng: np.random.Generator
 ) -> tuple[Volume, Volume]:
-    """T1w and FLAIR of one subject: the scanner's tissue contrast, the template's texture, lesions, traits."""
+    """T1w and FLAIR of one subject: the scanner's contrast, the template's texture, lesions, traits."""
     tissues = (anatomy.csf, anatomy.grey, anatomy.white)
     template_mean = sum(level * tissue for level, tissue in zip(TEMPLATE_T1_LEVELS, tissues, strict=True))
     texture = (anatomy.t1 - template_mean) * (sum(tissues) > 0.3)

@@ -1,4 +1,4 @@
-"""How the simulated cohort groups the atlas labels: tissue carrying each label, lobes, signatures of disease."""
+"""How the simulated cohort groups the atlas labels: tissue of each label, lobes, signatures of disease."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ _LOBE_OF_DEEP = {
     ),
     "white": (
         "Cerebral-White-Matter CC_Posterior CC_Mid_Posterior CC_Central CC_Mid_Anterior CC_Anterior "
-        "WM-hypointensities non-WM-hypointensities Optic-Chiasm"
+        "WM-hypointensities non-WM-hypointensities Optic-Chiasm Cerebellum-White-Matter"
     ),
-    "cerebellum": "Cerebellum-Cortex Cerebellum-White-Matter",
+    "cerebellum": "Cerebellum-Cortex",
     "csf": "Lateral-Ventricle Inf-Lat-Vent 3rd-Ventricle 4th-Ventricle CSF",
 }
 
 CORTICAL_LOBES = tuple(_LOBE_OF_CORTEX)
 LOBES = (*CORTICAL_LOBES, "deep", "white")
-"""Groups of labels that share MRI traits; cerebellum and fluid have none."""
+"""Groups of labels that share MRI traits; cerebellar cortex and fluid have none."""
 
 TAU_ATROPHY = {
     **dict.fromkeys(("Hippocampus", "Amygdala", "entorhinal", "parahippocampal"), 1.0),

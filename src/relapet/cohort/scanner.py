@@ -80,9 +80,21 @@ SITES: dict[str, Site] = {
             amyloid_shift=-0.30, tau_shift=0.10, excluded_genotypes=("LAB",),
         ),
         (
-            Scanner("adni-1", 8.0, 0.10, 6.5, 0.015, (70.0, 150.0, 205.0), (40.0, 140.0, 105.0, 205.0), 3.0, 0.035, 0.03),
-            Scanner("adni-2", 8.0, 0.12, 6.0, 0.015, (60.0, 170.0, 230.0), (35.0, 160.0, 130.0, 240.0), 5.0, 0.030, 0.04),
-            Scanner("adni-3", 8.0, 0.09, 7.0, 0.018, (80.0, 155.0, 195.0), (45.0, 145.0, 120.0, 215.0), 1.2, 0.045, 0.03),
+            Scanner(
+                name="adni-1", psf_fwhm_mm=8.0, pet_noise=0.075, noise_fwhm_mm=6.5, pet_drift=0.015,
+                t1_levels=(70.0, 150.0, 205.0), flair_levels=(40.0, 140.0, 105.0, 205.0),
+                flair_slice_mm=3.0, mri_noise=0.035, bias_sd=0.03,
+            ),
+            Scanner(
+                name="adni-2", psf_fwhm_mm=8.0, pet_noise=0.085, noise_fwhm_mm=6.0, pet_drift=0.015,
+                t1_levels=(60.0, 170.0, 230.0), flair_levels=(35.0, 160.0, 130.0, 240.0),
+                flair_slice_mm=5.0, mri_noise=0.03, bias_sd=0.04,
+            ),
+            Scanner(
+                name="adni-3", psf_fwhm_mm=8.0, pet_noise=0.065, noise_fwhm_mm=7.0, pet_drift=0.018,
+                t1_levels=(80.0, 155.0, 195.0), flair_levels=(45.0, 145.0, 120.0, 215.0),
+                flair_slice_mm=1.2, mri_noise=0.045, bias_sd=0.03,
+            ),
         ),
     ),
 }  # fmt: skip

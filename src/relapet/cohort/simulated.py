@@ -84,8 +84,8 @@ def write_subject(config: SimulationConfig, subject: SimulatedSubject, root: Pat
     fractions = {"GM": anatomy.grey, "WM": anatomy.white, "CSF": anatomy.csf, "WMH": subject.lesion}
     for label, fraction in fractions.items():
         # 1/255 is finer than anything known of a fraction, and a quarter of the bytes.
-        data = np.rint(np.clip(fraction, 0, 1) * 255) / 255
-        _save(folder / f"{stem}_label-{label}_probseg.nii.gz", data, config, _sidecar(config, subject))
+        rounded = np.rint(np.clip(fraction, 0, 1) * 255) / 255
+        _save(folder / f"{stem}_label-{label}_probseg.nii.gz", rounded, config, _sidecar(config, subject))
     _save(folder / f"{stem}_desc-dk_dseg.nii.gz", anatomy.dseg, config, _sidecar(config, subject), np.int16)
 
 

@@ -12,20 +12,14 @@ import numpy as np
 import numpy.typing as npt
 
 from relapet.cohort.anatomy import Anatomy, build_anatomy
+from relapet.cohort.components import texture
 from relapet.cohort.grid import GRIDS, Grid
 from relapet.cohort.latents import DRAWS, Latents, structural_model
 from relapet.cohort.lesions import build_lesions
 from relapet.cohort.mri import simulate_mri
 from relapet.cohort.scanner import SITES, Scanner, Site, pet_noise, point_spread
 from relapet.cohort.template import atlas_names
-from relapet.cohort.uptake import (
-    TEXTURE_SD,
-    activity_map,
-    genotype_frequency,
-    genotype_of,
-    regional_suvr,
-    texture,
-)
+from relapet.cohort.uptake import TEXTURE_SD, activity_map, genotype_frequency, genotype_of, regional_suvr
 from relapet.errors import InputError
 from relapet.tracers import TracerSpec, load_tracers
 from relapet.types import Mask, Volume
@@ -108,7 +102,8 @@ def reference_mask(tracer: TracerSpec, anatomy: Anatomy) -> Mask:
     return np.asarray(mask, dtype=bool)
 
 
-def _missing(config: SimulationConfig, index: int) -> tuple[str, ...]:
+def missing_tracers(config: SimulationConfig, index: int) -> tuple[str, ...]:
+    """Names of the tracers whose scan subject ``index`` lacks; never all of them."""
     rng = _generator(config.seed, index, "missing")
     names = list(load_tracers())
     lost = rng.random(len(names)) < config.missing_rate
@@ -182,5 +177,5 @@ def simulate_subject(config: SimulationConfig, index: int) -> SimulatedSubject:
         t1w,
         flair,
         pet,
-        _missing(config, index),
+        missing_tracers(config, index),
     )

@@ -16,9 +16,8 @@ from relapet.types import Labels, Volume
 
 SOURCE_GRID = Grid("source", 1.0, (176, 208, 184))
 """1 mm, wider than every output grid's brain, so that a bent brain never leaves it."""
-
-_CSF_LABEL = 24  # one label for all fluid in the carrier map
-_WHITE_LABELS = (2, 41)  # cerebral white matter, left and right
+TEMPLATE_T1_LEVELS = (60.0, 165.0, 215.0)
+"""Signal of fluid, grey and white matter in the template's T1 (0-255)."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +81,7 @@ def _labels() -> tuple[Labels, Labels, Labels, Volume, Volume]:
     return grey_label, white_label, dseg, pial, distance
 
 
-@lru_cache(maxsize=2)
+@lru_cache(maxsize=4)
 def load_sources(voxel_size: float) -> Sources:
     """The template's images, continuous ones smoothed from 1 mm voxels to ``voxel_size`` (mm)."""
     template = load_template(SOURCE_GRID)

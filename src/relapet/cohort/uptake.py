@@ -1,9 +1,8 @@
 """From latents to the SUVr of each region, and from regions to a map of activity.
 
-The tracer's table gives *measured* regional SUVr. A geometric transfer matrix (Rousset et al., J Nucl Med
-1998) of the undeformed template at 6 mm turns them into the tissue uptake that measures so, once. What then
-differs between subjects and scanners (thin cortex, wide ventricles, a broader point spread) changes the
-measured values as in life.
+The tracer's table gives *measured* regional SUVr; `components` turns them into the tissue uptake that
+measures so on the undeformed template. What then differs between subjects and scanners (thin cortex, wide
+ventricles, a broader point spread) changes the measured values as in life.
 
 Each regional SUVr = visible part (a function of what marks the MRI) + hidden part. The hidden part's regional
 SD is solved from a simulated population so that it makes up `invisible_share` of the variance.
@@ -17,14 +16,11 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy import ndimage
 
 from relapet.cohort.anatomy import Anatomy
-from relapet.cohort.grid import GRIDS, Grid
+from relapet.cohort.components import FLUID, load_components
 from relapet.cohort.latents import DRAWS, Latents, Population, burden_of, hidden_nodes, structural_model
 from relapet.cohort.regions import CORTICAL_LOBES, base_name, lobe_of_label
-from relapet.cohort.scanner import point_spread, sample_field
-from relapet.cohort.sources import SOURCE_GRID, load_sources
 from relapet.cohort.template import atlas_names
 from relapet.errors import InputError
 from relapet.tracers import TracerSpec, get_tracer
@@ -33,10 +29,8 @@ from relapet.types import Volume
 
 Array = npt.NDArray[np.float64]
 
-TABLE_PSF_MM = 6.0
-"""Resolution at which the uptake tables' SUVr count as measured."""
-TEXTURE_SD, TEXTURE_FWHM_MM = 0.025, 16.0
-"""Smooth random field of uptake inside regions (hidden): SD as a fraction, and width."""
+TEXTURE_SD = 0.025
+"""SD, as a fraction, of the smooth random field of uptake inside regions (hidden)."""
 LESION_UPTAKE = {"amyloid": -0.20, "tau": -0.05, "inflammation": 0.10}
 """Relative change of white-matter uptake inside a lesion (PiB: Goodheart et al., Neurology 2015)."""
 _BASELINE_TRAIT = {"amyloid": "thickness", "tau": "t1", "inflammation": "flair"}
@@ -46,64 +40,6 @@ _ANATOMY_SD = 0.025
 _LOCAL_WEIGHTS = {"brain": 0.35, "pair": 0.45, "side": 0.20}
 """How the hidden regional part divides (variance): whole brain, both sides of a region, one side."""
 _POPULATION_DRAWS = 3000
-_TIKHONOV = 0.05
-_FLUID = 24
-
-
-@dataclass(frozen=True)
-class Components:
-    """The tissue components of the uptake map and how they mix at the table's resolution."""
-
-    labels: tuple[int, ...]
-    """Atlas index of each component; the last is all fluid."""
-    unmix: Array
-    """Measured SUVr -> tissue uptake, (C, C)."""
-    volume: Array
-    """Voxels of each component's label on the template."""
-    texture_sd: Array
-    """SD of each label's mean of the texture field, relative to TEXTURE_SD = 1."""
-
-
-@lru_cache(maxsize=1)
-def load_components() -> Components:
-    """Components, transfer matrix and texture SD on the undeformed template (2.5 mm grid)."""
-    grid = GRIDS["2.5mm"]
-    sources = load_sources(grid.voxel_size)
-    points = np.rint(
-        np.stack(np.meshgrid(*(grid.affine[i, 3] + 2.5 * np.arange(n) for i, n in enumerate(grid.shape)), indexing="ij"))
-        - SOURCE_GRID.affine[:3, 3].reshape(3, 1, 1, 1)
-    ).astype(int)  # fmt: skip
-    at = tuple(np.clip(p, 0, n - 1) for p, n in zip(points, SOURCE_GRID.shape, strict=True))
-    grey, white, csf = sources.grey[at], sources.white[at], sources.csf[at]
-    grey_label, white_label, dseg = sources.grey_label[at], sources.white_label[at], sources.dseg[at]
-    lobes = lobe_of_label()
-    tissue = sorted(i for i in set(np.unique(grey_label)) | set(np.unique(white_label)) if i)
-    labels = (*(int(i) for i in tissue), _FLUID)
-    fluid = np.isin(dseg, [i for i, lobe in lobes.items() if lobe == "csf"])
-    regions = np.where(fluid, _FLUID, dseg)
-    volume = ndimage.sum_labels(np.ones(grid.shape), regions, labels)
-    mixing = np.zeros((len(labels), len(labels)))
-    for column, label in enumerate(labels):
-        fraction = csf if label == _FLUID else grey * (grey_label == label) + white * (white_label == label)
-        seen = point_spread(fraction.astype(np.float32), grid, TABLE_PSF_MM)
-        mixing[:, column] = ndimage.sum_labels(seen, regions, labels) / np.maximum(volume, 1)
-    identity = np.eye(len(labels))
-    # A label without a voxel of its own on this grid: its uptake is what the table says.
-    mixing[volume < 1] = identity[volume < 1]
-    ridge = mixing.T @ mixing + _TIKHONOV**2 * identity
-    unmix = identity + np.linalg.solve(ridge, mixing.T @ (identity - mixing))
-    rng = np.random.default_rng(0)
-    sums = [ndimage.sum_labels(texture(grid, rng), regions, labels) for _ in range(40)]
-    return Components(labels, unmix, volume, np.std(sums, axis=0) / np.maximum(volume, 1))
-
-
-def texture(grid: Grid, rng: np.random.Generator) -> Volume:
-    """A smooth random field of unit SD, TEXTURE_FWHM_MM wide; the same on every grid."""
-    spacing, margin = 4.0, 120.0
-    sigma = TEXTURE_FWHM_MM / 2.3548 / spacing
-    count = int(2 * margin / spacing) + 1
-    noise = ndimage.gaussian_filter(rng.standard_normal((count,) * 3, dtype=np.float32), sigma, truncate=3)
-    return sample_field(noise * np.float32((2 * np.sqrt(np.pi) * sigma) ** 1.5), spacing, margin, grid)
 
 
 @dataclass(frozen=True)
@@ -136,7 +72,7 @@ def _table(tracer: TracerSpec) -> _Table:
 
 
 def _traits(tracer: TracerSpec, latents: Latents) -> Any:
-    """The MRI trait that goes with each component's baseline, standard normal, (..., C); 0 where there is none."""
+    """The MRI trait that goes with each component's baseline, standard normal, (..., C); 0 for none."""
     kind, lobes = _BASELINE_TRAIT[tracer.burden], lobe_of_label()
     absent = np.zeros_like(latents.traits["t1_white"])
     columns = []
@@ -198,8 +134,8 @@ def _regional(tracer: TracerSpec, population: Population, latents: Latents) -> t
         tracer.genotype, genotype_frequency(tracer, population), latents.uniform["genotype"]
     )
     spared = np.isin([atlas_names()[i] for i in load_components().labels], tracer.genotype.spared)
-    own, mean = np.where(spared, 1.0, own[..., None]), np.where(spared, 1.0, mean)
-    return 1 + mean * (expected - 1), 1 + own * (total - 1)
+    own_factor, mean_factor = np.where(spared, 1.0, own[..., None]), np.where(spared, 1.0, mean)
+    return 1 + mean_factor * (expected - 1), 1 + own_factor * (total - 1)
 
 
 def _reference_weights(tracer: TracerSpec) -> Array:
@@ -264,6 +200,6 @@ def activity_map(measured: Array, tracer: TracerSpec, anatomy: Anatomy, lesion: 
     return np.asarray(
         anatomy.grey * table[anatomy.grey_label]
         + anatomy.white * table[anatomy.white_label] * in_white
-        + anatomy.csf * table[_FLUID],
+        + anatomy.csf * table[FLUID],
         dtype=np.float32,
     )

@@ -18,7 +18,7 @@ from relapet.files import atomic_path, sha256
 from relapet.tracers import TracerSpec
 from relapet.types import Volume
 
-_VERSION = "1"
+_VERSION = "2"
 Half = npt.NDArray[np.float16]
 
 

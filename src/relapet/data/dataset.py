@@ -28,6 +28,9 @@ class DataConfig(BaseModel):
     tracers: tuple[str, ...] = Field(("pbr28", "pib", "tau"), min_length=1, description="tracers to learn")
     validation_fraction: float = Field(0.1, ge=0, lt=1, description="share of subjects for validation")
     test_fraction: float = Field(0.2, ge=0, lt=1, description="share of subjects held out, never trained on")
+    template: bool = Field(
+        False, description="the tracer's mean over training subjects is a third condition channel"
+    )
     split_seed: int = Field(0, ge=0, description="seed of the split by subject")
     augment: AugmentConfig = Field(AugmentConfig(), description="variation of training pairs")
 
@@ -39,7 +42,7 @@ class Pair:
     name: str
     """Visit and tracer, for messages."""
     condition: Volume
-    """T1w and FLAIR, ``(2, X, Y, Z)``."""
+    """T1w and FLAIR, ``(2, X, Y, Z)``, and the template where there is one, ``(3, X, Y, Z)``."""
     pet: Volume
     """``(X, Y, Z)``."""
     tracer: TracerSpec
@@ -54,6 +57,8 @@ class PairedVolumes:
 
     def __init__(self, visits: Sequence[VisitFiles], tracers: Iterable[TracerSpec], cache: Cache) -> None:
         self.cache = cache
+        self.templates: dict[str, Volume] = {}
+        """Tracer name to its template in [-1, 1]; where set, every pair's third condition channel."""
         self.items = [(files, tracer) for files in visits for tracer in tracers if tracer.name in files.pet]
 
     def __len__(self) -> int:
@@ -63,6 +68,8 @@ class PairedVolumes:
         files, tracer = self.items[index]
         suvr = self.cache.pet(files, tracer).astype(np.float32)
         condition = self.cache.condition(files).astype(np.float32)
+        if self.templates:
+            condition = np.concatenate([condition, self.templates[tracer.name][None]])
         return Pair(f"{files.visit.stem} {tracer.name}", condition, suvr_to_model(suvr, tracer), tracer)
 
     def mean_suvr(self) -> dict[str, Volume]:
@@ -141,7 +148,7 @@ def pick(step: int, slot: int, slots: int, length: int, seed: int) -> int:
     return int(np.random.default_rng((seed, epoch)).permutation(length)[position])
 
 
-def augmented(pair: Pair, config: AugmentConfig, rng: np.random.Generator) -> Pair:
+def augmented(pair: Pair, config: AugmentConfig, rng: np.random.Generator, voxel_mm: float) -> Pair:
     """The pair with one random variation applied."""
-    condition, pet = augment.apply(pair.condition, pair.pet, augment.draw(config, rng))
+    condition, pet = augment.apply(pair.condition, pair.pet, augment.draw(config, rng), voxel_mm)
     return Pair(pair.name, condition, pet, pair.tracer)

@@ -1,4 +1,4 @@
-"""The numbers a network sees: MRI in its brain's robust range, PET in the tracer's SUVr window, both [-1, 1]."""
+"""The numbers a network sees: MRI relative to its tissue's median, PET in the tracer's SUVr window, both [-1, 1]."""
 
 from __future__ import annotations
 
@@ -10,26 +10,28 @@ from relapet.cohort.bids import VisitFiles
 from relapet.cohort.grid import GRIDS, Grid, find_grid
 from relapet.cohort.nifti import load_volume
 from relapet.errors import SubjectError, VolumeError
-from relapet.tracers import TracerSpec
+from relapet.tracers import TracerSpec, get_tracer
 from relapet.types import Mask, Volume
 
 BACKGROUND = -1.0
 """Value outside the brain, and everywhere in a modality that is absent."""
-_HALF_RANGE = 1.5
+_TISSUE = 0.4
+"""Voxels brighter than this share of the 98th percentile are tissue, not fluid."""
 
 
 def scale_mri(volume: Volume, mask: Mask) -> Volume:
     """Scale one MRI ``(X, Y, Z)`` of any unit to [-1, 1] inside ``mask``, `BACKGROUND` outside.
 
-    ``(x - median) / (p90 - p10)`` inside the mask, clipped at +-1.5 and divided by 1.5: the median and the
-    inner percentiles stand still when lesions or vessels are bright, and lesions stay below the clip.
+    ``x / m - 1``, clipped, with m the median of brain tissue: tissue lies about 0, fluid towards -1, lesions
+    on FLAIR up to +0.8. Zero stays the darkest. Fluid is kept out of m, so that a tight and a generous brain
+    mask give the same scale. Raises ValueError for an image without contrast.
     """
     inside = volume[mask]
-    low, middle, high = np.percentile(inside, [10, 50, 90]) if inside.size else (0.0, 0.0, 0.0)
-    if high <= low:
+    bright = np.percentile(inside, 98) if inside.size else 0.0
+    if bright <= 0 or float(inside.min()) == float(inside.max()):
         raise ValueError("the image is constant inside the brain mask")
-    scaled = np.clip((volume - middle) / (high - low), -_HALF_RANGE, _HALF_RANGE) / _HALF_RANGE
-    return np.where(mask, scaled, BACKGROUND).astype(np.float32)
+    middle = np.median(inside[inside > _TISSUE * bright])
+    return np.where(mask, np.clip(volume / middle - 1, -1, 1), BACKGROUND).astype(np.float32)
 
 
 def suvr_to_model(suvr: Volume, tracer: TracerSpec) -> Volume:
@@ -42,6 +44,11 @@ def model_to_suvr(values: Volume, tracer: TracerSpec) -> Volume:
     """[-1, 1] back to SUVr; the inverse of `suvr_to_model`."""
     low, high = tracer.suvr_window
     return ((values + 1) / 2 * (high - low) + low).astype(np.float32)
+
+
+def templates_of(mean_suvr: dict[str, Volume]) -> dict[str, Volume]:
+    """Template channel of each tracer, [-1, 1], from its mean SUVr map over the training subjects."""
+    return {name: suvr_to_model(volume, get_tracer(name)) for name, volume in mean_suvr.items()}
 
 
 def load_on_grid(path: Path, grid: Grid) -> Volume:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -38,6 +38,10 @@ class RelaConfig(BaseModel):
     beta_first: float = Field(5e-4, gt=0, description="first beta of the scaled-linear schedule")
     beta_last: float = Field(1.95e-2, gt=0, description="last beta of the scaled-linear schedule")
     prediction: Prediction = Field("x0", description="what the network puts out: eps (as published), x0 or v")
+    residual: bool = Field(
+        False,
+        description="x0 is predicted as a difference from the template (needs data.template and prediction x0)",
+    )
     target_weight: float = Field(
         1.0, ge=0, description="weight of the squared error of the prediction (L_noise for eps)"
     )
@@ -49,6 +53,12 @@ class RelaConfig(BaseModel):
     penalty_weight: float = Field(1e-3, ge=0, description="gamma, weight of R1 + R2")
     discriminator_lr_ratio: float = Field(0.1, gt=0, description="learning rate of the critic over train.lr")
     discriminator_betas: tuple[float, float] = Field((0.9, 0.999), description="Adam's betas of the critic")
+
+    @model_validator(mode="after")
+    def _check(self) -> RelaConfig:
+        if self.residual and (self.prediction != "x0" or self.generator.condition_channels != 3):
+            raise ValueError("residual needs prediction: x0 and generator.condition_channels: 3")
+        return self
 
 
 @dataclass(frozen=True)
@@ -94,11 +104,15 @@ class Rela:
         t = draws.integers(self.config.timesteps).to(batch.pet.device)
         eps = draws.normal(batch.pet)
         x_t = self.schedule.add_noise(batch.pet, eps, t)
-        output = self.networks["generator"](x_t, t, batch.condition, batch.tracer)
+        output = self._predict(x_t, t, batch.condition, batch.tracer)
         x0_hat = self.schedule.to_x0(self.config.prediction, output, x_t, t).clamp(-1, 1)
         target = self.schedule.target(self.config.prediction, batch.pet, eps, t)
         adversarial = "discriminator" in self.networks and step >= self.config.adversarial_start
         return _Step(batch, target, output, x0_hat, adversarial)
+
+    def _predict(self, x_t: Tensor, t: Tensor, condition: Tensor, tracer: Tensor) -> Tensor:
+        output: Tensor = self.networks["generator"](x_t, t, condition, tracer)
+        return output + condition[:, 2:3] if self.config.residual else output
 
     def _generator_loss(self, step: _Step) -> Losses:
         """L_G = L_noise + L_image + lambda L_advG."""
@@ -135,5 +149,5 @@ class Rela:
 
     def denoise(self, x_t: Tensor, t: Tensor, condition: Tensor, tracer: Tensor) -> Tensor:
         """The clean prediction in [-1, 1]."""
-        output = self.networks["generator"](x_t, t, condition, tracer)
+        output = self._predict(x_t, t, condition, tracer)
         return self.schedule.to_x0(self.config.prediction, output, x_t, t).clamp(-1, 1)

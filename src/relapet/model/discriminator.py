@@ -54,7 +54,10 @@ class _Patch(nn.Module):
 
 
 class _Conditional(nn.Module):
-    """Strided convolutions without normalisation; the tracer by projection (Miyato and Koyama 2018)."""
+    """Strided convolutions without normalisation; the tracer by projection (Miyato and Koyama 2018).
+
+    Sees T1w and FLAIR alone of the condition: a template channel would tell it nothing of the person.
+    """
 
     def __init__(self, config: DiscriminatorConfig) -> None:
         super().__init__()
@@ -68,6 +71,6 @@ class _Conditional(nn.Module):
         nn.init.zeros_(self.tracer.weight)
 
     def forward(self, pet: Tensor, condition: Tensor, tracer: Tensor) -> Tensor:
-        features = self.features(torch.cat([pet, condition], dim=1))
+        features = self.features(torch.cat([pet, condition[:, :2]], dim=1))
         projection = torch.einsum("bcxyz,bc->bxyz", features, self.tracer(tracer)).unsqueeze(1)
         return self.score(features) + projection  # type: ignore[no-any-return]

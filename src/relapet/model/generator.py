@@ -23,6 +23,9 @@ class GeneratorConfig(BaseModel):
     attention: Literal["lowest", "none"] = Field(
         "none", description="self-attention at the lowest level (as published), or nowhere"
     )
+    condition_channels: Literal[2, 3] = Field(
+        2, description="T1w and FLAIR; 3: also the template, the tracer's mean over training subjects"
+    )
     tracer_slots: int = Field(4, ge=1, description="rows of the tracer embedding (highest tracer index + 1)")
 
 
@@ -36,7 +39,7 @@ class Generator(nn.Module):
         levels = len(config.channels)
         self.unet = DiffusionModelUNet(
             spatial_dims=3,
-            in_channels=3,
+            in_channels=1 + config.condition_channels,
             out_channels=1,
             channels=config.channels,
             attention_levels=(False,) * (levels - 1) + (attention,),

@@ -14,12 +14,13 @@ from relapet.model.diffusion import Schedule
 
 @dataclass(frozen=True)
 class Batch:
-    """Paired volumes, all in [-1, 1]: the SUVr window for PET, the brain's robust range for MRI."""
+    """Paired volumes, all in [-1, 1]: the SUVr window for PET, relative to tissue for MRI."""
 
     pet: Tensor
     """``(B, 1, X, Y, Z)``."""
     condition: Tensor
-    """T1w and FLAIR, ``(B, 2, X, Y, Z)``; an absent one is -1 (background) everywhere."""
+    """T1w and FLAIR, ``(B, 2, X, Y, Z)``, an absent one is -1 (background) everywhere; where the data are told to,
+    a third channel holds the template: the tracer's mean over the training subjects."""
     tracer: Tensor
     """Index in the tracer embedding, ``(B,)``, int64."""
     names: tuple[str, ...] = ()

@@ -5,14 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import nibabel as nib
+import nibabel.affines
 import numpy as np
+import numpy.typing as npt
 from scipy import ndimage
 
 from relapet.cohort.grid import Grid
 from relapet.cohort.nifti import resample_to_grid
 from relapet.cohort.template import load_template
 from relapet.errors import SubjectError
-from relapet.types import Mask, Volume
+from relapet.types import Affine, Mask, Volume
 
 _LITRES = (0.8, 2.3)
 """Plausible volume of a brain mask in MNI space (the template's own is 1.9 L)."""
@@ -23,6 +25,9 @@ The template's mask reaches the skull; a tightly extracted atrophied brain cover
 shift of 20 mm takes a fifth of a brain outside.
 """
 
+_SAME_EXTENT = 0.05
+"""Largest deviation of the brain's extent from the template's that counts as registered."""
+
 
 @dataclass(frozen=True)
 class ReadyImages:
@@ -32,6 +37,8 @@ class ReadyImages:
     flair: Volume | None
     mask: Mask
     grid: Grid
+    fit: Affine
+    """Template mm in the image's own header to template mm, (4, 4): identity, or a scale and shift."""
 
 
 def bring_to_grid(
@@ -43,6 +50,7 @@ def bring_to_grid(
 ) -> ReadyImages:
     """Resample brain-extracted MRI in any MNI space onto ``grid``; ``name`` names the visit in messages.
 
+    A brain that was aligned to MNI space without being scaled to it (rigidly) is scaled: see `fit_extent`.
     Without a mask, the brain is where the brain-extracted T1w (or FLAIR) is not 0. Raises SubjectError where
     T1w and FLAIR lie on different grids, where the head is not brain-extracted, and where the brain does not
     lie on the template's.
@@ -58,10 +66,8 @@ def bring_to_grid(
             )
     if mask is None:
         mask = brain_of_extracted(reference, name)
-    fraction = resample_to_grid(
-        nib.Nifti1Image((np.asarray(mask.dataobj) > 0.5).astype(np.float32), mask.affine), grid
-    )
-    brain = fraction > 0.5
+    binary = nib.Nifti1Image((np.asarray(mask.dataobj) > 0.5).astype(np.float32), mask.affine)
+    brain = resample_to_grid(binary, grid) > 0.5
     template = load_template(grid).brain
     common = float((brain & template).sum())
     inside, covered = common / max(brain.sum(), 1), common / template.sum()
@@ -71,12 +77,43 @@ def bring_to_grid(
             f"(at least {_LEAST_INSIDE:.0%} and {_LEAST_COVERED:.0%} are usual), so its affine is not that of MNI "
             "space; run relapet preprocess on the raw scans."
         )
+    fit = fit_extent(resample_to_grid(reference, grid), brain, grid)
+
+    def resampled(image: nib.Nifti1Image | None) -> Volume | None:
+        return None if image is None else resample_to_grid(_moved(image, fit), grid)
+
     return ReadyImages(
-        None if t1w is None else resample_to_grid(t1w, grid),
-        None if flair is None else resample_to_grid(flair, grid),
-        brain,
-        grid,
+        resampled(t1w), resampled(flair), resample_to_grid(_moved(binary, fit), grid) > 0.5, grid, fit
     )
+
+
+def fit_extent(image: Volume, brain: Mask, grid: Grid) -> Affine:
+    """Scale and shift ``(4, 4)`` along each axis that give the brain's tissue the template's extent.
+
+    Closed form: centroid and SD of the tissue's voxels in mm. Identity where the extent already is within
+    5 % of the template's along every axis, as after any affine or non-linear registration.
+    """
+    template = load_template(grid)
+    places = [
+        _tissue_mm(volume, mask, grid) for volume, mask in ((image, brain), (template.t1, template.brain))
+    ]
+    own, wanted = (place.std(axis=0) for place in places)
+    scale = wanted / own
+    fit = np.eye(4)
+    if np.abs(scale - 1).max() > _SAME_EXTENT:
+        fit[:3, :3] = np.diag(scale)
+        fit[:3, 3] = places[1].mean(axis=0) - scale * places[0].mean(axis=0)
+    return fit
+
+
+def _tissue_mm(volume: Volume, mask: Mask, grid: Grid) -> npt.NDArray[np.float64]:
+    # Fluid is left out: brain masks differ most in how much of it they keep.
+    tissue = mask & (volume > 0.4 * np.percentile(volume[mask], 98))
+    return np.asarray(nib.affines.apply_affine(grid.affine, np.argwhere(tissue)))
+
+
+def _moved(image: nib.Nifti1Image, fit: Affine) -> nib.Nifti1Image:
+    return nib.Nifti1Image(np.asarray(image.dataobj), fit @ image.affine)
 
 
 def brain_of_extracted(image: nib.Nifti1Image, name: str) -> nib.Nifti1Image:

@@ -29,6 +29,7 @@ from relapet.runs import environment, now
 from relapet.sampling.config import SampleConfig
 from relapet.sampling.synthesizer import Synthesis, Synthesizer
 from relapet.tracers import TracerSpec
+from relapet.types import Affine
 
 NOTICE = "Synthetic PET predicted from MRI by a model. Not an acquisition. Not for clinical use."
 
@@ -115,9 +116,16 @@ def _synthesize_visit(
         )
     t1w, flair, mask = (None if p is None else load_volume(p) for p in (found.t1w, found.flair, found.mask))
     ready = bring_to_grid(t1w, flair, mask, synthesizer.grid, visit.stem)
+    if not np.array_equal(ready.fit, np.eye(4)):
+        factors = " x ".join(f"{factor:.2f}" for factor in np.diag(ready.fit)[:3])
+        messages.warn(
+            f"{visit.stem} lies in {found.space} but is not of its size: scaled by {factors} to fit it."
+        )
     for tracer in tracers:
         synthesis = synthesizer.synthesize(ready, tracer, sample, visit.stem)
-        _write(out, source, found, synthesis, _sidecar(source, found, synthesis, synthesizer, sample))
+        _write(
+            out, source, found, synthesis, _sidecar(source, found, synthesis, synthesizer, sample, ready.fit)
+        )
 
 
 def _write(out: Path, source: Path, found: MniImages, synthesis: Synthesis, sidecar: dict[str, Any]) -> None:
@@ -170,7 +178,12 @@ def _write_tsv(path: Path, table: pd.DataFrame) -> None:
 
 
 def _sidecar(
-    source: Path, found: MniImages, synthesis: Synthesis, synthesizer: Synthesizer, sample: SampleConfig
+    source: Path,
+    found: MniImages,
+    synthesis: Synthesis,
+    synthesizer: Synthesizer,
+    sample: SampleConfig,
+    fit: Affine,
 ) -> dict[str, Any]:
     tracer, manifest = synthesis.tracer, synthesizer.manifest
     sources = [path for path in (found.t1w, found.flair, found.mask) if path is not None]
@@ -186,6 +199,7 @@ def _sidecar(
         "SuvrWindow": list(tracer.suvr_window),
         "SpatialReference": SPACE,
         "SourceSpace": found.space,
+        "SourceToTemplate": fit.round(6).tolist(),
         "Resolution": f"{synthesis.grid.voxel_size} mm isotropic",
         "ModelName": synthesizer.run.path.resolve().name,
         "Method": manifest.method,

@@ -13,7 +13,7 @@ from scipy import ndimage
 
 from relapet.cohort.grid import Grid, get_grid
 from relapet.cohort.nifti import load_volume
-from relapet.data.volumes import BACKGROUND, model_to_suvr, scale_mri
+from relapet.data.volumes import BACKGROUND, model_to_suvr, scale_mri, templates_of
 from relapet.errors import InputError, SubjectError
 from relapet.methods import build_method
 from relapet.model.interface import Method
@@ -61,6 +61,8 @@ class Synthesizer:
     sample: SampleConfig
     run: RunFolder
     device: torch.device
+    templates: dict[str, Volume]
+    """Third condition channel by tracer name; empty for a model trained without."""
     half: bool
     """Whether the networks run in bfloat16, as they were trained; sampling itself is float32."""
 
@@ -79,7 +81,8 @@ class Synthesizer:
         method.networks.eval()
         sample = SampleConfig.model_validate(settings["sample"])
         half = settings["train"]["precision"] == "bf16-mixed"
-        return cls(method, manifest, sample, run, chosen, half)
+        templates = templates_of(run.read_training_mean()) if settings["data"]["template"] else {}
+        return cls(method, manifest, sample, run, chosen, templates, half)
 
     @property
     def grid(self) -> Grid:
@@ -114,8 +117,8 @@ class Synthesizer:
         sample = self.sample.model_copy(update={k: v for k, v in update.items() if v is not None})
         return self.synthesize(ready, self.tracer(tracer), sample)
 
-    def condition(self, images: ReadyImages, name: str = "the subject") -> Volume:
-        """The model's input, ``(2, X, Y, Z)``; raises SubjectError where a needed modality is missing."""
+    def condition(self, images: ReadyImages, tracer: TracerSpec, name: str) -> Volume:
+        """The model's input, ``(2 or 3, X, Y, Z)``; raises SubjectError where a needed modality is missing."""
         channels = []
         for modality, volume in (("T1w", images.t1w), ("FLAIR", images.flair)):
             if volume is None:
@@ -130,6 +133,8 @@ class Synthesizer:
                 channels.append(scale_mri(volume, images.mask))
             except ValueError as error:
                 raise SubjectError(f"{name}: {modality}: {error}; check the image and its mask.") from error
+        if self.templates:
+            channels.append(self.templates[tracer.name])
         return np.stack(channels)
 
     @torch.no_grad()
@@ -142,7 +147,7 @@ class Synthesizer:
         on_step: OnStep | None = None,
     ) -> Synthesis:
         """Draw ``sample.count`` SUVr maps of one tracer, one after another to keep memory low."""
-        condition = torch.from_numpy(self.condition(images, name))[None].to(self.device)
+        condition = torch.from_numpy(self.condition(images, tracer, name))[None].to(self.device)
         index = torch.tensor([tracer.index], device=self.device)
         rim = _within(images.mask, _RIM_MM / images.grid.voxel_size)
         seeds = tuple(sample.seed + i for i in range(sample.count))

@@ -32,7 +32,7 @@ def validation_mae(
 
         volume = SAMPLERS[sample.sampler](denoise, noise, method.schedule, sample.steps, generator, None)
         synthetic = model_to_suvr(volume[0, 0].float().cpu().numpy(), pair.tracer)
-        brain = (pair.condition > BACKGROUND).any(axis=0)
+        brain = (pair.condition[:2] > BACKGROUND).any(axis=0)
         error = np.abs(synthetic - model_to_suvr(pair.pet, pair.tracer))[brain].mean()
         errors.setdefault(f"mae/{pair.tracer.name}", []).append(float(error))
     return {name: float(np.mean(values)) for name, values in errors.items()}

@@ -15,7 +15,7 @@ from relapet.cohort.bids import VisitFiles, index_derivative
 from relapet.cohort.grid import SPACE
 from relapet.data.dataset import DataConfig, Pair, PairedVolumes, build_cache, usable_visits
 from relapet.data.split import Split, check_split, split_subjects
-from relapet.data.volumes import derivative_grid
+from relapet.data.volumes import derivative_grid, templates_of
 from relapet.errors import InputError
 from relapet.files import prepare_output_folder
 from relapet.messages import Messages, Silent
@@ -27,6 +27,7 @@ from relapet.training.checkpoint import checkpoints, load_latest_checkpoint, sav
 from relapet.training.config import TrainConfig
 from relapet.training.engine import Hooks, Progress, Trainer
 from relapet.training.log import Log
+from relapet.types import Volume
 
 Validate = Callable[[Method, Sequence[Pair], torch.device], Mapping[str, float]]
 
@@ -60,6 +61,8 @@ class Material:
 
     training: PairedVolumes
     validation: PairedVolumes
+    mean: dict[str, Volume]
+    """Mean SUVr map of each tracer over the training subjects."""
     manifest: Manifest
 
 
@@ -100,7 +103,7 @@ def train_run(settings: Settings, derivatives: Path, folder: Path, options: Trai
         options.messages.say(f"Going on after step {trainer.step}.")
     run.write_config(settings.model_dump(mode="json"))
     run.write_manifest(material.manifest)
-    run.write_training_mean(material.training.mean_suvr())
+    run.write_training_mean(material.mean)
     with options.messages.track("train", 1.0) as advance:
         trainer.run(_hooks(trainer, material, run, log, options, advance))
     return run
@@ -133,9 +136,13 @@ def prepare_material(
     training = PairedVolumes(parts["train"], tracers, cache)
     if not len(training):
         raise InputError(f"{derivatives} leaves no training volume after the split; add subjects.")
+    validation = PairedVolumes(parts["validation"], tracers, cache)
+    mean = training.mean_suvr()
+    if data.template:
+        training.templates = validation.templates = templates_of(mean)
     checksums = {_relative(path, derivatives): digest for path, digest in cache.checksums.items()}
     manifest = _manifest(settings, grid.name, tracers, split, checksums)
-    return Material(training, PairedVolumes(parts["validation"], tracers, cache), manifest)
+    return Material(training, validation, mean, manifest)
 
 
 def _relative(path: str, root: Path) -> str:
