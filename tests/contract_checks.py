@@ -44,6 +44,7 @@ def training_pairs() -> list[TrainingPair]:
             rng.uniform(-1, 1, (2, *shape)).astype(np.float32),
             rng.uniform(-1, 1, shape).astype(np.float32),
             tracer,
+            4.0,
         )
         for tracer in load_tracers().values()
     ]

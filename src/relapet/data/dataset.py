@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -46,6 +46,8 @@ class Pair:
     pet: Volume
     """``(X, Y, Z)``."""
     tracer: TracerSpec
+    voxel_mm: float
+    """Voxel size of the grid, mm."""
 
 
 class PairedVolumes:
@@ -70,7 +72,8 @@ class PairedVolumes:
         condition = self.cache.condition(files).astype(np.float32)
         if self.templates:
             condition = np.concatenate([condition, self.templates[tracer.name][None]])
-        return Pair(f"{files.visit.stem} {tracer.name}", condition, suvr_to_model(suvr, tracer), tracer)
+        name = f"{files.visit.stem} {tracer.name}"
+        return Pair(name, condition, suvr_to_model(suvr, tracer), tracer, self.cache.grid.voxel_size)
 
     def mean_suvr(self) -> dict[str, Volume]:
         """The mean SUVr map of each tracer over all pairs: what a model that ignores the MRI would give."""
@@ -148,7 +151,7 @@ def pick(step: int, slot: int, slots: int, length: int, seed: int) -> int:
     return int(np.random.default_rng((seed, epoch)).permutation(length)[position])
 
 
-def augmented(pair: Pair, config: AugmentConfig, rng: np.random.Generator, voxel_mm: float) -> Pair:
+def augmented(pair: Pair, config: AugmentConfig, rng: np.random.Generator) -> Pair:
     """The pair with one random variation applied."""
-    condition, pet = augment.apply(pair.condition, pair.pet, augment.draw(config, rng), voxel_mm)
-    return Pair(pair.name, condition, pet, pair.tracer)
+    condition, pet = augment.apply(pair.condition, pair.pet, augment.draw(config, rng), pair.voxel_mm)
+    return replace(pair, condition=condition, pet=pet)

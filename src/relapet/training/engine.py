@@ -141,7 +141,7 @@ class Trainer:
         for slot in range(self.fabric.global_rank * size, (self.fabric.global_rank + 1) * size):
             index = pick(step, slot, slots, len(self.data), self.config.seed)
             rng = np.random.default_rng((self.config.seed, step, slot))
-            pairs.append(augmented(self.data[index], self.augment, rng, self.data.cache.grid.voxel_size))
+            pairs.append(augmented(self.data[index], self.augment, rng))
         return Batch(
             pet=torch.from_numpy(np.stack([pair.pet[None] for pair in pairs])),
             condition=torch.from_numpy(np.stack([pair.condition for pair in pairs])),
