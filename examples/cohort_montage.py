@@ -70,8 +70,9 @@ def main() -> None:
                 planes(image, grid), cmap="nipy_spectral", vmin=low, vmax=high, interpolation="bilinear"
             )
             if number == len(SUBJECTS) - 1:
-                column = axes[:, 2 + TRACERS.index(name)]
-                bar = figure.colorbar(shown, ax=column, location="bottom", pad=0.01, aspect=18, shrink=0.9)
+                bar = figure.colorbar(
+                    shown, cax=axis.inset_axes((0.1, -0.06, 0.8, 0.025)), orientation="horizontal"
+                )
                 bar.set_label("SUVr", color="white")
                 bar.ax.tick_params(colors="white")
         row[0].text(-3, image.shape[1] / 2, caption(subject, site), color="white", fontsize=8, ha="right")
@@ -81,7 +82,7 @@ def main() -> None:
         axis.set_title(title, color="white", fontsize=11)
     for axis in axes.ravel():
         axis.axis("off")
-    figure.suptitle("relapet simulated cohort: no image of a person", color="white", y=0.905)
+    figure.suptitle("relapet simulated cohort: no image of a person", color="white", y=0.9)
     args.out.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(args.out, dpi=90, bbox_inches="tight", facecolor="black")
 

@@ -35,7 +35,7 @@ LESION_UPTAKE = {"amyloid": -0.20, "tau": -0.05, "inflammation": 0.10}
 """Relative change of white-matter uptake inside a lesion (PiB: Goodheart et al., Neurology 2015)."""
 _BASELINE_TRAIT = {"amyloid": "thickness", "tau": "t1", "inflammation": "flair"}
 """Which MRI trait of its lobe goes with the visible part of a region's baseline."""
-_ANATOMY_SD = 0.025
+_ANATOMY_SD = 0.03
 """SD, as a fraction, that anatomy alone (partial volume) gives a measured regional SUVr; seen on MRI."""
 _LOCAL_WEIGHTS = {"brain": 0.35, "pair": 0.45, "side": 0.20}
 """How the hidden regional part divides (variance): whole brain, both sides of a region, one side."""
