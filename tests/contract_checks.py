@@ -34,31 +34,30 @@ def is_one_sentence(text: str | None) -> bool:
 # -- methods -------------------------------------------------------------------------------------------------
 
 
-def training_pairs() -> list[TrainingPair]:
-    """One pair of noise for each tracer; a list serves the loop as `PairedVolumes` does."""
-    rng = np.random.default_rng(0)
-    shape = (SIDE, SIDE, SIDE)
-    return [
-        TrainingPair(
-            f"sub-01 {tracer.name}",
-            rng.uniform(-1, 1, (2, *shape)).astype(np.float32),
-            rng.uniform(-1, 1, shape).astype(np.float32),
-            tracer,
-            4.0,
-        )
-        for tracer in load_tracers().values()
-    ]
+class NoisePairs(list[TrainingPair]):
+    """One pair of noise for each tracer; serves the loop as `PairedVolumes` does."""
+
+    def __init__(self, channels: int) -> None:
+        rng = np.random.default_rng(0)
+        for tracer in load_tracers().values():
+            condition, pet = (rng.uniform(-1, 1, (n, SIDE, SIDE, SIDE)) for n in (channels, 1))
+            name = f"sub-01 {tracer.name}"
+            self.append(
+                TrainingPair(name, condition.astype(np.float32), pet[0].astype(np.float32), tracer, 4.0)
+            )
 
 
-def trained(method_class: Any, steps: int = 1) -> tuple[Trainer, dict[str, float]]:
-    """A method of default settings after ``steps`` steps at which every phase runs, and the last losses."""
+def trained(
+    method_class: Any, steps: int = 1, settings: BaseModel | None = None, channels: int = 2
+) -> tuple[Trainer, dict[str, float]]:
+    """A method after ``steps`` steps at which every phase runs, by default of default settings; the last losses."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        method = method_class(method_class.Config())
+        method = method_class(settings or method_class.Config())
     first = max(phase.start_step for phase in method.phases())
     config = TrainConfig(steps=first + steps, lr_schedule="constant", lr_warmup=0, ema_decay=0.5)
     fabric = Fabric(accelerator="cpu", devices=1, precision="32-true")
-    trainer = Trainer(method, training_pairs(), AugmentConfig(), config, fabric, step=first)  # type: ignore[arg-type]
+    trainer = Trainer(method, NoisePairs(channels), AugmentConfig(), config, fabric, step=first)  # type: ignore[arg-type]
     last: list[Progress] = []
     trainer.run(Hooks(on_step=last.append))
     return trainer, last[-1].losses

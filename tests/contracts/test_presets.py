@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import pytest
 import yaml
 
+from contract_checks import trained
 from relapet.config import describe, load_config, presets
-from relapet.methods import build_method
+from relapet.methods import METHODS, build_method
 from relapet.sampling.samplers import SAMPLERS, trailing_timesteps
 from relapet.tracers import get_tracer
 
@@ -50,3 +52,13 @@ def test_its_parts_fit_together(name: str) -> None:
     indices = [get_tracer(tracer).index for tracer in config.data.tracers]
     assert len(set(indices)) == len(indices)
     assert max(indices) < config.method.generator.tracer_slots
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_it_trains_on_what_its_data_settings_give(name: str) -> None:
+    """One step with every phase, on T1w, FLAIR and, where asked for, the template."""
+    config = load_config(name)
+    channels = 3 if config.data.template else 2
+    trainer, losses = trained(METHODS[config.method.name], settings=config.method, channels=channels)
+    assert all(math.isfinite(value) for value in losses.values())
+    assert {f"{phase.name}/total" for phase in trainer.phases} <= losses.keys()
