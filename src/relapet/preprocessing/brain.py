@@ -19,7 +19,7 @@ import nibabel as nib
 import numpy as np
 from scipy import ndimage
 
-from relapet.errors import InputError, SubjectError
+from relapet.errors import SubjectError
 from relapet.preprocessing.spatial import isotropic
 from relapet.types import Mask
 
@@ -32,7 +32,7 @@ _DEEPBET = "deepbet.ui.cli"
 def extract_brain(t1w: nib.Nifti1Image, name: str) -> Mask:
     """The brain mask ``(X, Y, Z)`` of a T1w, on its grid; ``name`` names the file in messages.
 
-    Raises SubjectError where the result is no brain's size, InputError where deepbet is needed and missing.
+    Raises SubjectError where the result is no brain's size and where deepbet is needed and missing.
     """
     mask = _already_extracted(t1w)
     if mask is None:
@@ -71,7 +71,7 @@ def _already_extracted(t1w: nib.Nifti1Image) -> Mask | None:
 
 def _deepbet(t1w: nib.Nifti1Image, name: str) -> Mask:
     if find_spec("deepbet") is None:
-        raise InputError(
+        raise SubjectError(
             f"{name} shows a whole head, and brain extraction needs deepbet; run: pip install 'relapet[preprocess]'."
         )
     with tempfile.TemporaryDirectory() as temporary:

@@ -60,9 +60,13 @@ def check_header(path: Path) -> Any:
 
 
 def load_anatomical(path: Path) -> nib.Nifti1Image:
-    """Load a checked T1w or FLAIR as one 3-D volume in RAS+."""
+    """Load a checked T1w or FLAIR as one 3-D volume in RAS+; raises VolumeError also where all voxels are alike."""
     check_header(path)
-    return load_volume(path)
+    image = load_volume(path)
+    data = np.asarray(image.dataobj)
+    if data.min() == data.max():
+        raise VolumeError(f"{path} holds {data.max():g} in every voxel; convert or copy it again.")
+    return image
 
 
 def _check_sides(path: Path, header: Any) -> None:

@@ -12,8 +12,8 @@ import nibabel as nib
 import nibabel.filebasedimages
 import numpy as np
 
-from relapet.cohort.grid import GRIDS
-from relapet.cohort.template import load_atlas
+from relapet.cohort.grid import GRIDS, Grid
+from relapet.cohort.template import Atlas, load_atlas
 from relapet.errors import SubjectError, VolumeError
 from relapet.preprocessing.checks import check_header
 from relapet.preprocessing.spatial import Step, apply, isotropic, register_linear, register_motion, smooth
@@ -126,16 +126,22 @@ def register_to_t1w(pet: MovingPet, t1w: nib.Nifti1Image, region: nib.Nifti1Imag
     return register_linear(t1w, nib.Nifti1Image(mean, first.affine), out, "Rigid", region)
 
 
+def template_reference(tracer: TracerSpec, atlas: Atlas, grid: Grid) -> Mask:
+    """The tracer's reference region in template space."""
+    mask = atlas.mask(tracer.reference_region.labels)
+    top = tracer.reference_region.z_max_mm
+    if top is None:
+        return mask
+    heights = grid.affine[2, 2] * np.arange(grid.shape[2]) + grid.affine[2, 3]
+    return np.asarray(mask & (heights < top))
+
+
 def reference_region(
     tracer: TracerSpec, shape: tuple[int, int, int], affine: Affine, to_subject: Path
 ) -> Mask:
     """The tracer's reference region on a grid in T1w space, brought there from the template's atlas."""
     grid = GRIDS["1mm"]
-    mask = load_atlas(grid).mask(tracer.reference_region.labels)
-    top = tracer.reference_region.z_max_mm
-    if top is not None:
-        heights = grid.affine[2, 2] * np.arange(grid.shape[2]) + grid.affine[2, 3]
-        mask = mask & (heights < top)
+    mask = template_reference(tracer, load_atlas(grid), grid)
     template = nib.Nifti1Image(mask.astype(np.float32), grid.affine)
     return np.asarray(apply(template, shape, affine, [Step(to_subject)], order=0) > 0.5)
 

@@ -38,6 +38,9 @@ from relapet.types import Json
 
 Say = Callable[[str], None]
 
+_FLUID = 0.6
+"""Below this multiple of white matter's median a T1w shows fluid."""
+
 __all__ = ["Settings", "VisitResult", "process_visit"]
 
 
@@ -120,10 +123,10 @@ def _draw_mri(mri: Mri, names: Names, settings: Settings) -> None:
         "T1w in template space; template's white matter (red) and brain (blue)",
     )  # fmt: skip
     if mri.flair_ready is not None:
-        white = np.asarray((mri.t1w_ready > 0.85) & mri.brain)
+        fluid = np.asarray((mri.t1w_ready < _FLUID) & mri.brain)
         draw_outlines(
-            nib.Nifti1Image(mri.flair_ready, affine), [mri.brain, white], names.picture("3flair"),
-            "FLAIR in template space; the T1w's brain (red) and white matter (blue)",
+            nib.Nifti1Image(mri.flair_ready, affine), [mri.brain, fluid], names.picture("3flair"),
+            "FLAIR in template space; the T1w's brain (red) and fluid (blue)",
         )  # fmt: skip
 
 
