@@ -24,7 +24,9 @@ def test_relativistic_losses_by_hand() -> None:
 @pytest.mark.parametrize("loss", [relativistic_generator_loss, relativistic_discriminator_loss])
 def test_relativistic_gradients_against_finite_differences(loss: object) -> None:
     rng = torch.Generator().manual_seed(0)
-    logits = [torch.randn(2, 1, 2, 3, 4, generator=rng, dtype=torch.float64, requires_grad=True) for _ in range(2)]
+    logits = [
+        torch.randn(2, 1, 2, 3, 4, generator=rng, dtype=torch.float64, requires_grad=True) for _ in range(2)
+    ]
     assert torch.autograd.gradcheck(loss, logits)
 
 
