@@ -72,6 +72,17 @@ def save_volume(
         nib.save(image, temporary)
 
 
+def save_frames(path: Path, data: npt.NDArray[Any], affine: Affine, seconds: float) -> None:
+    """Write frames ``(X, Y, Z, N)`` of ``seconds`` each atomically, in scanner mm, as float32."""
+    image = nib.Nifti1Image(np.asarray(data, dtype=np.float32), affine)
+    image.set_sform(affine, code=1)
+    image.set_qform(affine, code=1)
+    image.header.set_xyzt_units("mm", "sec")
+    image.header["pixdim"][4] = seconds
+    with atomic_path(Path(path)) as temporary:
+        nib.save(image, temporary)
+
+
 def resample_to_grid(image: nib.Nifti1Image, grid: Grid, order: int = 1) -> Volume:
     """Resample by the two affines alone: order 0 nearest neighbour, 1 linear; zero outside the image.
 

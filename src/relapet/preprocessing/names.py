@@ -69,6 +69,11 @@ class Names:
         return self.root / "logs" / f"{self.visit.stem}.log"
 
     @property
+    def remarks(self) -> Path:
+        """Problems and warnings of the latest run that worked on the visit."""
+        return self.root / "logs" / f"{self.visit.stem}_remarks.json"
+
+    @property
     def provenance(self) -> Path:
         """Inputs, settings, versions and outputs, with checksums."""
         return self.root / "logs" / f"{self.visit.stem}_provenance.json"

@@ -14,7 +14,7 @@ from pathlib import Path
 from relapet.cohort.bids import Visit, find_visits, write_dataset_description
 from relapet.cohort.grid import GRIDS, Grid
 from relapet.errors import InputError, RelapetError, SubjectError
-from relapet.files import prepare_output_folder, write_text
+from relapet.files import prepare_output_folder, read_json, write_json, write_text
 from relapet.messages import Messages, Silent
 from relapet.preprocessing.names import Names
 from relapet.preprocessing.provenance import is_up_to_date
@@ -86,7 +86,8 @@ def preprocess(
     no data set, no such participant, an output folder that cannot be written, ANTs missing.
     """
     config, messages = config or PreprocessConfig(), messages or Silent()
-    visits = _choose(find_visits(Path(bids)), participants, sessions, Path(bids))
+    all_visits = find_visits(Path(bids))
+    visits = _choose(all_visits, participants, sessions, Path(bids))
     out = prepare_output_folder(Path(out))
     if out.resolve() == Path(bids).resolve():
         raise InputError(f"{out} is the raw data set itself; give another output folder.")
@@ -106,7 +107,7 @@ def preprocess(
                 messages.warn(problem)
             advance(len(results), result.visit)
     ordered = [results[visit.stem] for visit in visits]
-    _write_page(out, visits, ordered)
+    _write_page(out, all_visits)
     return PreprocessOutcome(
         tuple(r.visit for r in ordered if not r.problems and not r.unchanged),
         tuple(r.visit for r in ordered if r.unchanged),
@@ -168,7 +169,7 @@ def _one(visit: Visit, bids: Path, out: Path, config: PreprocessConfig) -> Visit
     try:
         raw = find_raw(bids, visit)
         if not config.force and is_up_to_date(names, raw, bids, config.settings):
-            return VisitResult(visit.stem, unchanged=True)
+            return VisitResult(visit.stem, warnings=_read_remarks(names)["warn"], unchanged=True)
         result = process_visit(raw, names, bids, config.settings, say)
     except InputError:
         raise
@@ -181,17 +182,25 @@ def _one(visit: Visit, bids: Path, out: Path, config: PreprocessConfig) -> Visit
         )
     for problem in result.problems:
         say(f"failed: {problem}")
+    write_json(names.remarks, {"fail": list(result.problems), "warn": list(result.warnings)})
     return result
 
 
-def _write_page(out: Path, visits: list[Visit], results: list[VisitResult]) -> None:
+def _read_remarks(names: Names) -> dict[str, tuple[str, ...]]:
+    record = read_json(names.remarks) if names.remarks.is_file() else {}
+    return {kind: tuple(record.get(kind, ())) for kind in ("fail", "warn")}
+
+
+def _write_page(out: Path, visits: list[Visit]) -> None:
+    """Show every visit ever processed into ``out``, not only those of this call."""
+    every = [names for names in (Names(out, visit) for visit in visits) if names.remarks.is_file()]
     pictures = [
-        (visit.stem, path.stem.split("_desc-")[-1], path)
-        for visit in visits
-        for path in sorted(Names(out, visit).figures.glob(f"{visit.stem}_desc-*.png"))
+        (names.visit.stem, path.stem.split("_desc-")[-1], path)
+        for names in every
+        for path in sorted(names.figures.glob(f"{names.visit.stem}_desc-*.png"))
     ]
     remarks = {
-        r.visit: [("fail", text) for text in r.problems] + [("warn", text) for text in r.warnings]
-        for r in results
+        names.visit.stem: [(kind, text) for kind, texts in _read_remarks(names).items() for text in texts]
+        for names in every
     }
-    write_page(out / PAGE, [visit.stem for visit in visits], pictures, remarks)
+    write_page(out / PAGE, [names.visit.stem for names in every], pictures, remarks)

@@ -78,17 +78,21 @@ def raw_tree(tmp_path_factory):
     head = rigid(4, (3, 2, -6)) @ GRID.affine
     write_mri(root, "01", "T1w", t1w, head)
     write_mri(root, "01", "FLAIR", flair, flair_move @ head)
-    still = np.eye(4)
+    still, last = np.eye(4), rigid(3, (3, -3, 3))
+    middle = rigid(2, (2, -2, 3))
     frames = [
         9000 * fade * moved(uptake, motion)
         for fade, motion in (
             (1.05, still),
             (1.0, still),
-            (0.95, rigid(2, (2, -2, 3))),
-            (0.9, rigid(3, (3, -3, 3))),
+            (0.95, middle),
+            (0.9, last),
         )
     ]
     write_pet(root, "01", "AV1451", frames, pet_move @ head)
+    # The scan's reference is its third frame, whose head has moved within the scan's own grid.
+    in_voxels = np.linalg.inv(GRID.affine) @ middle @ GRID.affine
+    pet_move = pet_move @ head @ in_voxels @ np.linalg.inv(head)
     # Another subject without any T1w.
     write_mri(root, "03", "FLAIR", flair, head)
     labels = [index["Left-Cerebellum-Cortex"], index["Right-Cerebellum-Cortex"]]

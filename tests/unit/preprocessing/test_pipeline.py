@@ -89,22 +89,11 @@ def test_transforms_are_the_true_ones(done, raw_tree):
     brain = np.asarray(load_volume(names.native_mask).dataobj) > 0
     points = np.argwhere(brain)[::53] @ t1w.affine[:3, :3].T + t1w.affine[:3, 3]
     lps = np.array([-1.0, -1, 1])
-    for path, move in ((names.flair_to_t1w, raw_tree.flair_move), (names.pet_to_t1w(TAU), None)):
+    for path, move in ((names.flair_to_t1w, raw_tree.flair_move), (names.pet_to_t1w(TAU), raw_tree.pet_move)):
         transform = ants.read_transform(str(path))
         got = np.array([transform.apply_to_point((p * lps).tolist()) for p in points]) * lps
-        # The PET's reference is its third frame, which has moved within the scan's own grid.
-        true_move = move if move is not None else pet_truth(raw_tree, t1w)
-        true = points @ true_move[:3, :3].T + true_move[:3, 3]
+        true = points @ move[:3, :3].T + move[:3, 3]
         assert np.median(np.linalg.norm(got - true, axis=1)) < 1.5
-
-
-def pet_truth(raw_tree, t1w):
-    from conftest import rigid
-
-    head = nib.load(raw_tree.root / "sub-01/anat/sub-01_T1w.nii.gz").affine
-    grid = GRID.affine
-    motion = np.linalg.inv(grid) @ rigid(2, (2, -2, 3)) @ grid  # voxel to voxel
-    return raw_tree.pet_move @ head @ motion @ np.linalg.inv(head)
 
 
 @pytest.mark.slow
