@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import nibabel as nib
 import numpy as np
@@ -94,7 +95,7 @@ def process_mri(raw: RawVisit, names: Names, grid: Grid, syn_iterations: tuple[i
     if raw.flair is None:
         warnings.append(f"{raw.visit.stem} has no FLAIR; a model that needs one cannot be applied.")
     else:
-        flair = _flair(raw, names, small, region, brain)
+        flair = _flair(raw.flair, names, small, region, brain)
         measures["FlairInformationNats"] = round(flair.nats, 3)
         measures["FlairInformationOverMirrored"] = round(flair.gain, 3)
         say(f"FLAIR to T1w: shares {flair.nats:.2f} nats, {flair.gain:.2f} times its mirror image's")
@@ -142,10 +143,9 @@ def _to_template(t1w: nib.Nifti1Image, brain: Mask, names: Names, iterations: tu
     return float(2 * (warped & template.brain).sum() / max(1, warped.sum() + template.brain.sum()))
 
 
-def _flair(raw: RawVisit, names: Names, t1w: nib.Nifti1Image, region: nib.Nifti1Image, brain: Mask) -> _Flair:
+def _flair(path: Path, names: Names, t1w: nib.Nifti1Image, region: nib.Nifti1Image, brain: Mask) -> _Flair:
     """Register the FLAIR rigidly and correct its bias field inside the T1w's brain."""
-    assert raw.flair is not None
-    flair = load_anatomical(raw.flair)
+    flair = load_anatomical(path)
     small = isotropic(flair, _REGISTER_MM)
     register_linear(t1w, small, names.flair_to_t1w, "Rigid", region)
     inside = _image(brain, t1w)
@@ -160,7 +160,7 @@ def _flair(raw: RawVisit, names: Names, t1w: nib.Nifti1Image, region: nib.Nifti1
     in_flair = apply(inside, flair.shape, flair.affine, [Step(names.flair_to_t1w, inverted=True)]) > 0.5
     if not in_flair.any():
         raise SubjectError(
-            f"{raw.flair} does not overlap the T1w's brain after registration; check that it is a FLAIR."
+            f"{path} does not overlap the T1w's brain after registration; check that it is a FLAIR."
         )
     return _Flair(correct_bias(flair, in_flair), found, found / max(chance, 1e-6))
 

@@ -12,7 +12,9 @@ from relapet.preprocessing.raw import find_raw
 
 def write(path, shape=(40, 44, 40), affine=None, **forms):
     path.parent.mkdir(parents=True, exist_ok=True)
-    image = nib.Nifti1Image(np.ones(shape, np.uint8), np.diag([4.0, 4, 4, 1]) if affine is None else affine)
+    data = np.zeros(shape, np.uint8)
+    data[data.shape[0] // 2 :] = 1
+    image = nib.Nifti1Image(data, np.diag([4.0, 4, 4, 1]) if affine is None else affine)
     for form, value in forms.items():
         getattr(image, f"set_{form}")(value, code=1)
     nib.save(image, path)
@@ -56,6 +58,13 @@ def test_a_huge_file_is_refused_without_reading_it(tmp_path):
         stream.truncate(352)
     with pytest.raises(VolumeError, match="more than any head"):
         check_header(path)
+
+
+def test_an_empty_image_is_refused(tmp_path):
+    path = tmp_path / "empty_T1w.nii"
+    nib.save(nib.Nifti1Image(np.zeros((40, 44, 40), np.uint8), np.diag([4.0, 4, 4, 1])), path)
+    with pytest.raises(VolumeError, match=r"empty_T1w.*every voxel"):
+        load_anatomical(path)
 
 
 def test_a_header_with_two_left_sides_is_refused(tmp_path):
