@@ -21,7 +21,7 @@ from relapet.cohort.bids import Visit, find_visits
 from relapet.cohort.grid import GRIDS
 from relapet.cohort.nifti import load_volume
 from relapet.cohort.simulated_subject import SimulationConfig
-from relapet.cohort.template import Atlas, atlas_names, load_atlas
+from relapet.cohort.template import Atlas, load_atlas
 from relapet.files import read_json
 from relapet.preprocessing.names import Names
 from relapet.preprocessing.pipeline import PreprocessConfig, preprocess
@@ -77,11 +77,32 @@ def mapping_errors(raw: Path, out: Path, visit: Visit) -> dict[str, float]:
     return rows
 
 
+def true_labels(raw: Path, visit: Visit, template: Atlas) -> np.ndarray:
+    """The template's atlas in the subject's anatomy by the true mapping: the same VOIs on both sides."""
+    grid = GRIDS["1mm"]
+    field = nib.load(visit.folder(truth_root(raw), "anat") / f"{visit.stem}_desc-templatemm_map.nii.gz")
+    coarse = np.linalg.inv(field.affine) @ grid.affine
+    to_voxel = np.linalg.inv(grid.affine)
+    where = [
+        ndimage.affine_transform(
+            np.asarray(field.dataobj[..., i]),
+            coarse[:3, :3],
+            coarse[:3, 3],
+            grid.shape,
+            order=1,
+            mode="nearest",
+        )
+        * to_voxel[i, i]
+        + to_voxel[i, 3]
+        for i in range(3)
+    ]
+    return ndimage.map_coordinates(template.labels, where, order=0)
+
+
 def suvr_errors(raw: Path, out: Path, visit: Visit) -> dict[str, float]:
     """Median and worst relative error of VOI means, percent."""
-    dseg = load_volume(visit.folder(truth_root(raw), "anat") / f"{visit.stem}_desc-dk_dseg.nii.gz")
-    own = Atlas(np.asarray(dseg.dataobj).astype(np.int32), atlas_names())
     template = load_atlas(GRIDS["1mm"])
+    own = Atlas(true_labels(raw, visit, template), template.names)
     large = {i for i, volume in own.volumes_mm3(1.0).items() if volume > LEAST_MM3}
     rows = {}
     for tracer in load_tracers().values():
