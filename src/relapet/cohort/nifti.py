@@ -52,14 +52,33 @@ def load_volume(path: Path) -> nib.Nifti1Image:
 
 
 def save_volume(
-    path: Path, data: npt.NDArray[Any], affine: Affine, dtype: Any = np.float32, description: str = ""
+    path: Path,
+    data: npt.NDArray[Any],
+    affine: Affine,
+    dtype: Any = np.float32,
+    description: str = "",
+    code: int = 4,
 ) -> None:
-    """Write one volume atomically, in mm, with sform and qform both set and no intensity scaling."""
+    """Write one volume atomically, in mm, with sform and qform both set and no intensity scaling.
+
+    ``code`` is NIfTI's: 4 where the affine leads to the MNI template, 1 where it leads to the scanner.
+    """
     image = nib.Nifti1Image(np.asarray(data, dtype=dtype), affine)
-    image.set_sform(affine, code=4)  # 4: coordinates of the MNI template
-    image.set_qform(affine, code=4)
+    image.set_sform(affine, code=code)
+    image.set_qform(affine, code=code)
     image.header.set_xyzt_units("mm")
     image.header["descrip"] = description.encode()[:79]
+    with atomic_path(Path(path)) as temporary:
+        nib.save(image, temporary)
+
+
+def save_frames(path: Path, data: npt.NDArray[Any], affine: Affine, seconds: float) -> None:
+    """Write frames ``(X, Y, Z, N)`` of ``seconds`` each atomically, in scanner mm, as float32."""
+    image = nib.Nifti1Image(np.asarray(data, dtype=np.float32), affine)
+    image.set_sform(affine, code=1)
+    image.set_qform(affine, code=1)
+    image.header.set_xyzt_units("mm", "sec")
+    image.header["pixdim"][4] = seconds
     with atomic_path(Path(path)) as temporary:
         nib.save(image, temporary)
 

@@ -1,0 +1,206 @@
+"""`relapet preprocess`: every visit of a raw BIDS data set made model-ready; failures are told, the others go on."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from pathlib import Path
+
+from relapet.cohort.bids import Visit, find_visits, write_dataset_description
+from relapet.cohort.grid import GRIDS, Grid
+from relapet.errors import InputError, RelapetError, SubjectError
+from relapet.files import prepare_output_folder, read_json, write_json, write_text
+from relapet.messages import Messages, Silent
+from relapet.preprocessing.names import Names
+from relapet.preprocessing.provenance import is_up_to_date
+from relapet.preprocessing.qc import write_page
+from relapet.preprocessing.raw import find_raw
+from relapet.preprocessing.spatial import load_ants
+from relapet.preprocessing.visit import Settings, VisitResult, process_visit
+
+PAGE = "preprocess.html"
+
+
+@dataclass(frozen=True)
+class PreprocessConfig:
+    """All that decides how raw scans are made model-ready."""
+
+    grid: Grid = GRIDS["1mm"]
+    syn_iterations: tuple[int, ...] = (60, 20)
+    """Iterations of the nonlinear registration at 4 and 2 mm."""
+    fwhm_mm: float | None = None
+    """Common PET resolution to smooth to, mm; None leaves each scan as it is. Needs ``scanner_fwhm_mm``."""
+    scanner_fwhm_mm: float | None = None
+    """Resolution of the data set's PET scanner, mm, as its maker or a phantom states it."""
+    force: bool = False
+    """Process again what is done and unchanged."""
+    n_procs: int = 1
+
+    def __post_init__(self) -> None:
+        if self.n_procs < 1:
+            raise InputError(f"--n-procs is {self.n_procs}; give 1 or more.")
+        if self.fwhm_mm is not None and self.scanner_fwhm_mm is None:
+            raise InputError("--fwhm needs the scanner's own resolution too; give --scanner-fwhm (mm).")
+        if (
+            self.fwhm_mm is not None
+            and self.scanner_fwhm_mm is not None
+            and self.fwhm_mm < self.scanner_fwhm_mm
+        ):
+            raise InputError(
+                f"--fwhm {self.fwhm_mm} mm is finer than the scanner's {self.scanner_fwhm_mm} mm; give a larger one."
+            )
+
+    @property
+    def settings(self) -> Settings:
+        """What changes the images."""
+        return Settings(self.grid, self.syn_iterations, self.fwhm_mm, self.scanner_fwhm_mm)
+
+
+@dataclass(frozen=True)
+class PreprocessOutcome:
+    """Which visits are complete, which were so already, and what is wrong with the others."""
+
+    done: tuple[str, ...]
+    unchanged: tuple[str, ...]
+    failed: dict[str, str]
+    """Visit to reason; what could be made of it is written."""
+    warnings: dict[str, tuple[str, ...]]
+
+
+def preprocess(
+    bids: Path,
+    out: Path,
+    config: PreprocessConfig | None = None,
+    participants: Sequence[str] | None = None,
+    sessions: Sequence[str] | None = None,
+    messages: Messages | None = None,
+) -> PreprocessOutcome:
+    """Make every visit, or the chosen ones, model-ready under ``out``.
+
+    Labels are taken with or without ``sub-`` and ``ses-``. Raises InputError where nothing can be done at all:
+    no data set, no such participant, an output folder that cannot be written, ANTs missing.
+    """
+    config, messages = config or PreprocessConfig(), messages or Silent()
+    all_visits = find_visits(Path(bids))
+    visits = _choose(all_visits, participants, sessions, Path(bids))
+    out = prepare_output_folder(Path(out))
+    if out.resolve() == Path(bids).resolve():
+        raise InputError(f"{out} is the raw data set itself; give another output folder.")
+    os.environ.setdefault(
+        "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS", str(max(1, (os.cpu_count() or 1) // config.n_procs))
+    )
+    load_ants()
+    write_dataset_description(out, "relapet preprocess", [Path(bids).resolve().as_uri()])
+    write_text(out / ".bidsignore", "*.html\nlogs/\n**/figures/\n**/*_xfm*\n")
+    results: dict[str, VisitResult] = {}
+    with messages.track("preprocess", len(visits)) as advance:
+        for result in _each(visits, Path(bids), out, config):
+            results[result.visit] = result
+            for warning in result.warnings:
+                messages.warn(warning)
+            for problem in result.problems:
+                messages.warn(problem)
+            advance(len(results), result.visit)
+    ordered = [results[visit.stem] for visit in visits]
+    _write_page(out, all_visits)
+    return PreprocessOutcome(
+        tuple(r.visit for r in ordered if not r.problems and not r.unchanged),
+        tuple(r.visit for r in ordered if r.unchanged),
+        {r.visit: " ".join(r.problems) for r in ordered if r.problems},
+        {r.visit: r.warnings for r in ordered if r.warnings},
+    )
+
+
+def _choose(
+    visits: list[Visit], participants: Sequence[str] | None, sessions: Sequence[str] | None, bids: Path
+) -> list[Visit]:
+    wanted = {label.removeprefix("sub-") for label in participants or ()}
+    unknown = sorted(wanted - {visit.subject for visit in visits})
+    if unknown:
+        raise InputError(f"{bids} holds no sub-{unknown[0]}; check --participant-label.")
+    of_session = {label.removeprefix("ses-") for label in sessions or ()}
+    chosen = [
+        visit
+        for visit in visits
+        if (not wanted or visit.subject in wanted) and (not of_session or visit.session in of_session)
+    ]
+    if not chosen:
+        raise InputError(
+            f"{bids} holds no visit of session {', '.join(sorted(of_session))}; check --session-label."
+        )
+    return chosen
+
+
+def _each(visits: list[Visit], bids: Path, out: Path, config: PreprocessConfig) -> Iterator[VisitResult]:
+    if config.n_procs == 1:
+        for visit in visits:
+            yield _one(visit, bids, out, config)
+        return
+    context = multiprocessing.get_context("spawn")  # a forked child of a process with ITK's threads may hang
+    with ProcessPoolExecutor(min(config.n_procs, len(visits)), mp_context=context) as pool:
+        jobs = {pool.submit(_one, visit, bids, out, config): visit for visit in visits}
+        for job in as_completed(jobs):
+            try:
+                yield job.result()
+            except BrokenProcessPool:
+                yield VisitResult(
+                    jobs[job].stem,
+                    (
+                        f"{jobs[job].stem}: a process was killed, probably for memory; use a smaller --n-procs.",
+                    ),
+                )
+
+
+def _one(visit: Visit, bids: Path, out: Path, config: PreprocessConfig) -> VisitResult:
+    """One visit, its errors turned into a result so that the others go on."""
+    names = Names(out, visit)
+    lines: list[str] = []
+    start = time.monotonic()
+
+    def say(text: str) -> None:
+        lines.append(f"{time.monotonic() - start:8.1f} s  {text}")
+        write_text(names.log, "\n".join(lines) + "\n")
+
+    try:
+        raw = find_raw(bids, visit)
+        if not config.force and is_up_to_date(names, raw, bids, config.settings):
+            return VisitResult(visit.stem, warnings=_read_remarks(names)["warn"], unchanged=True)
+        result = process_visit(raw, names, bids, config.settings, say)
+    except InputError:
+        raise
+    except SubjectError as error:
+        result = VisitResult(visit.stem, (str(error),))
+    except (RelapetError, RuntimeError, MemoryError, OSError) as error:
+        # ITK reports what it cannot do as RuntimeError.
+        result = VisitResult(
+            visit.stem, (f"{visit.stem}: {type(error).__name__}: {error}; see {names.log}.",)
+        )
+    for problem in result.problems:
+        say(f"failed: {problem}")
+    write_json(names.remarks, {"fail": list(result.problems), "warn": list(result.warnings)})
+    return result
+
+
+def _read_remarks(names: Names) -> dict[str, tuple[str, ...]]:
+    record = read_json(names.remarks) if names.remarks.is_file() else {}
+    return {kind: tuple(record.get(kind, ())) for kind in ("fail", "warn")}
+
+
+def _write_page(out: Path, visits: list[Visit]) -> None:
+    """Show every visit ever processed into ``out``, not only those of this call."""
+    every = [names for names in (Names(out, visit) for visit in visits) if names.remarks.is_file()]
+    pictures = [
+        (names.visit.stem, path.stem.split("_desc-")[-1], path)
+        for names in every
+        for path in sorted(names.figures.glob(f"{names.visit.stem}_desc-*.png"))
+    ]
+    remarks = {
+        names.visit.stem: [(kind, text) for kind, texts in _read_remarks(names).items() for text in texts]
+        for names in every
+    }
+    write_page(out / PAGE, [names.visit.stem for names in every], pictures, remarks)

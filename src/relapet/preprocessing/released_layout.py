@@ -1,0 +1,138 @@
+"""The flat layout of the published release, ``ID/ID_T1.nii, _T2, _PBR, _PIB, _TAU``, brought to BIDS derivatives.
+
+Layout and grid: public code release of Yu et al. 2026, arXiv:2602.21345 (``_T2`` is the T2-FLAIR). Its volumes
+already lie in MNI space, brain-extracted, so they are resampled by their affines alone.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+
+from relapet.cohort.bids import Visit, write_dataset_description
+from relapet.cohort.grid import GRIDS, Grid
+from relapet.cohort.nifti import load_volume, resample_to_grid, save_volume
+from relapet.cohort.template import load_atlas
+from relapet.errors import InputError, SubjectError
+from relapet.files import prepare_output_folder, write_json
+from relapet.preprocessing.frames import UNITS, sidecar_of
+from relapet.preprocessing.pet import reference_mean, template_reference
+from relapet.preprocessing.template_space import bring_to_grid
+from relapet.tracers import TracerSpec, get_tracer
+from relapet.types import Json
+
+_MRI = {"T1": "t1w", "T2": "flair"}
+_PET = {"PBR": "pbr28", "PIB": "pib", "TAU": "tau"}
+
+
+@dataclass(frozen=True)
+class ImportOutcome:
+    """Which folders were imported, under which label, and why the others were not."""
+
+    done: dict[str, str]
+    """Folder to participant label."""
+    failed: dict[str, str]
+    """Folder to reason."""
+
+
+def import_layout(source: Path, out: Path, units: str, grid: Grid = GRIDS["1mm"]) -> ImportOutcome:
+    """Write a model-ready derivative from the release's flat layout.
+
+    ``units`` is the unit of the PET files, for the layout has no sidecars: SUVR is taken as it is, any other
+    (Bq/mL, kBq/mL, SUV) is divided by its mean in the tracer's reference region. Raises InputError where
+    ``source`` holds no such folder or ``units`` is unknown.
+    """
+    unit = UNITS.get(units.lower().replace(" ", ""))
+    if unit is None:
+        raise InputError(f"--units {units!r} is unknown; give one of SUVR, SUV, Bq/mL or kBq/mL.")
+    folders = _folders(Path(source))
+    labels = _labels(folders)
+    out = prepare_output_folder(Path(out))
+    write_dataset_description(out, "relapet import-layout", [Path(source).resolve().as_uri()])
+    done: dict[str, str] = {}
+    failed: dict[str, str] = {}
+    for folder in folders:
+        try:
+            _import_one(folder, Visit(labels[folder.name]), out, unit, grid)
+            done[folder.name] = labels[folder.name]
+        except SubjectError as error:
+            failed[folder.name] = str(error)
+    return ImportOutcome(done, failed)
+
+
+def _folders(source: Path) -> list[Path]:
+    if not source.is_dir():
+        raise InputError(f"The folder {source} does not exist; check the path.")
+    folders = sorted(
+        folder for folder in source.iterdir() if folder.is_dir() and any(folder.glob(f"{folder.name}_*.nii*"))
+    )
+    if not folders:
+        raise InputError(
+            f"{source} holds no folder ID with files ID_T1.nii, ID_T2.nii ...; give the folder above the IDs."
+        )
+    return folders
+
+
+def _labels(folders: Sequence[Path]) -> dict[str, str]:
+    """BIDS label of each folder: its name without what BIDS does not allow; raises InputError where two clash."""
+    labels: dict[str, str] = {}
+    for folder in folders:
+        label = re.sub(r"[^A-Za-z0-9]", "", folder.name)
+        if not label or label in labels.values():
+            raise InputError(
+                f"{folder}: the name gives the BIDS label {label!r}, which is empty or taken; rename it."
+            )
+        labels[folder.name] = label
+    return labels
+
+
+def _find(folder: Path, suffix: str) -> Path | None:
+    found = [folder / f"{folder.name}_{suffix}{end}" for end in (".nii", ".nii.gz")]
+    found = [path for path in found if path.is_file()]
+    if len(found) > 1:
+        raise SubjectError(f"{folder} holds {found[0].name} and {found[1].name}; leave one.")
+    return found[0] if found else None
+
+
+def _import_one(folder: Path, visit: Visit, out: Path, unit: str, grid: Grid) -> None:
+    paths = {suffix: _find(folder, suffix) for suffix in (*_MRI, *_PET)}
+    images = {suffix: load_volume(path) for suffix, path in paths.items() if path is not None}
+    ready = bring_to_grid(images.get("T1"), images.get("T2"), None, grid, str(folder))
+    record: Json = {"SkullStripped": True, "Units": "arbitrary", "Sources": [str(folder)]}
+    for data, target in ((ready.t1w, visit.t1w(out)), (ready.flair, visit.flair(out))):
+        if data is not None:
+            save_volume(target, np.where(ready.mask, data, 0), grid.affine)
+            write_json(sidecar_of(target), record)
+    save_volume(visit.mask(out), ready.mask, grid.affine, np.uint8)
+    write_json(sidecar_of(visit.mask(out)), {"Type": "Brain", "Sources": [str(folder)]})
+    for suffix, name in _PET.items():
+        if suffix in images:
+            _write_pet(images[suffix], get_tracer(name), visit, out, (unit, grid, str(paths[suffix])))
+
+
+def _write_pet(
+    image: nib.Nifti1Image, tracer: TracerSpec, visit: Visit, out: Path, how: tuple[str, Grid, str]
+) -> None:
+    unit, grid, name = how
+    mean = 1.0
+    if unit != "SUVR":
+        fine = GRIDS["1mm"]
+        region = template_reference(tracer, load_atlas(fine), fine)
+        mean = reference_mean(resample_to_grid(image, fine), region, tracer, name)
+    target = visit.pet(out, tracer)
+    save_volume(target, resample_to_grid(image, grid) / np.float32(mean), grid.affine)
+    write_json(
+        sidecar_of(target),
+        {
+            "Measure": "SUVR",
+            "TracerName": tracer.ligand,
+            "Units": unit,
+            "ReferenceMean": mean,
+            "Sources": [name],
+        },
+    )

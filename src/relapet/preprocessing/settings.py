@@ -1,0 +1,27 @@
+"""The settings of preprocessing that change the images, and so decide whether a visit is up to date."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from relapet.cohort.grid import Grid
+from relapet.types import Json
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What changes the images."""
+
+    grid: Grid
+    syn_iterations: tuple[int, ...]
+    fwhm_mm: float | None
+    scanner_fwhm_mm: float | None
+
+    def as_json(self) -> Json:
+        """As JSON."""
+        return {
+            "Grid": self.grid.name,
+            "SynIterations": list(self.syn_iterations),
+            "FwhmMm": self.fwhm_mm,
+            "ScannerFwhmMm": self.scanner_fwhm_mm,
+        }

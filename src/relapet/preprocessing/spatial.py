@@ -1,0 +1,236 @@
+"""Registration and resampling, by ANTs; transforms are files, composed and applied with one interpolation.
+
+Images are nibabel images in RAS+ mm outside this module; ITK's LPS stays inside. Registrations sample with a
+fixed seed. Sources: rigid and affine by mutual information of Mattes et al. 2003 (doi:10.1109/TMI.2003.809072);
+SyN: Avants et al. 2008 (doi:10.1016/j.media.2007.06.004).
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import numpy.typing as npt
+from scipy import ndimage
+
+from relapet.errors import InputError, VolumeError
+from relapet.types import Affine, Volume
+
+_RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
+_SEED = 20260101
+_SHEAR_MM = 0.5
+"""Largest displacement, mm, that making the axes orthogonal may cause at the corner of an image."""
+_SIGMA_PER_FWHM = 1 / 2.3548
+
+
+@dataclass(frozen=True)
+class Step:
+    """One transform file on the way of an image from its own space to the target's."""
+
+    path: Path
+    inverted: bool = False
+
+
+@dataclass(frozen=True)
+class Warp:
+    """Both directions of a nonlinear registration, each one composite transform file (ITK .h5)."""
+
+    forward: Path
+    """Brings the moving image into the fixed space."""
+    inverse: Path
+    """Brings the fixed image into the moving space."""
+
+
+@lru_cache(maxsize=1)
+def load_ants() -> Any:
+    """Import ANTsPy on first use; raises InputError where it is not installed."""
+    os.environ.setdefault("ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS", "1")
+    try:
+        ants = import_module("ants")
+    except ImportError as error:
+        raise InputError(
+            f"Preprocessing needs ANTsPy, which cannot be imported ({error}); run: pip install 'relapet[preprocess]'."
+        ) from error
+    # Seeds ITK's sampling alone; numpy's global state is left as it is.
+    ants.config.set_ants_deterministic(on=False, seed_value=_SEED)
+    return ants
+
+
+def to_ants(image: nib.Nifti1Image, name: str = "An image") -> Any:
+    """Convert to an ANTs image; raises VolumeError, naming ``name``, where the axes are not orthogonal."""
+    affine = _RAS_TO_LPS @ image.affine
+    spacing = np.sqrt((affine[:3, :3] ** 2).sum(axis=0))
+    left, _, right = np.linalg.svd(affine[:3, :3] / spacing)
+    direction = left @ right
+    corners = np.array(np.meshgrid(*[[0, n - 1] for n in image.shape[:3]])).reshape(3, -1)
+    error = np.abs((affine[:3, :3] - direction * spacing) @ corners).max()
+    if error > _SHEAR_MM:
+        raise VolumeError(
+            f"{name} has axes that are not at right angles (off by {error:.1f} mm at a corner); resample it to an "
+            "orthogonal grid, or repair its sform."
+        )
+    data = np.ascontiguousarray(np.asarray(image.dataobj, dtype=np.float32))
+    return load_ants().from_numpy(
+        data, origin=affine[:3, 3].tolist(), spacing=spacing.tolist(), direction=direction
+    )
+
+
+def _as_mask(mask: nib.Nifti1Image | None) -> Any:
+    return None if mask is None else to_ants(mask)
+
+
+def isotropic(image: nib.Nifti1Image, size_mm: float) -> nib.Nifti1Image:
+    """Resample linearly to cubic voxels over the same field of view, blurred where that is coarser."""
+    spacing = np.sqrt((image.affine[:3, :3] ** 2).sum(axis=0))
+    shape = np.maximum(1, np.rint(np.array(image.shape[:3]) * spacing / size_mm)).astype(int)
+    affine = image.affine.copy()
+    affine[:3, :3] *= size_mm / spacing
+    # Keep the centre of the field of view where it was.
+    centre = image.affine @ np.append((np.array(image.shape[:3]) - 1) / 2, 1)
+    affine[:3, 3] = centre[:3] - affine[:3, :3] @ ((shape - 1) / 2)
+    data = apply(image, (int(shape[0]), int(shape[1]), int(shape[2])), affine, ())
+    return nib.Nifti1Image(data, affine)
+
+
+def apply(
+    image: nib.Nifti1Image, shape: tuple[int, int, int], affine: Affine, steps: Sequence[Step], order: int = 1
+) -> Volume:
+    """Bring ``image`` through ``steps``, in their order, onto a grid, with one interpolation; 0 outside.
+
+    ``order`` 0 is nearest neighbour, 1 linear. Linear on a grid coarser than the source first blurs the source
+    with the Gaussian that matches the larger voxel, so that nothing aliases.
+    """
+    data = np.asarray(image.dataobj, dtype=np.float32)
+    if order > 0:
+        source = np.sqrt((image.affine[:3, :3] ** 2).sum(axis=0))
+        target = np.sqrt((affine[:3, :3] ** 2).sum(axis=0)).mean()
+        data = smooth(data, source, np.sqrt(np.maximum(target**2 - source**2, 0.0)))
+    if not steps:
+        to_source = np.linalg.inv(image.affine) @ affine
+        moved = ndimage.affine_transform(data, to_source[:3, :3], to_source[:3, 3], shape, order=order)
+        return np.asarray(moved, dtype=np.float32)
+    grid = to_ants(nib.Nifti1Image(np.zeros(shape, np.float32), affine))
+    moved = load_ants().apply_transforms(
+        grid,
+        to_ants(nib.Nifti1Image(data, image.affine)),
+        [str(step.path) for step in reversed(steps)],
+        interpolator="linear" if order > 0 else "nearestNeighbor",
+        whichtoinvert=[step.inverted for step in reversed(steps)],
+    )
+    return np.asarray(moved.numpy(), dtype=np.float32)
+
+
+def onto(fixed: nib.Nifti1Image, moving: nib.Nifti1Image, steps: Sequence[Step]) -> nib.Nifti1Image:
+    """Bring ``moving`` through ``steps`` onto the grid of ``fixed``, linearly."""
+    return nib.Nifti1Image(apply(moving, fixed.shape, fixed.affine, steps), fixed.affine)
+
+
+def write_identity(out: Path) -> Path:
+    """Write the transform that changes nothing."""
+    ants = load_ants()
+    ants.write_transform(ants.new_ants_transform(transform_type="AffineTransform"), str(out))
+    return out
+
+
+def own_axes(data: npt.NDArray[Any], raw: nib.Nifti1Image) -> npt.NDArray[Any]:
+    """Turn RAS+ data ``(X, Y, Z)`` back into the axis order and directions of the file that it came from."""
+    to_raw = nib.orientations.ornt_transform([[0, 1], [1, 1], [2, 1]], nib.io_orientation(raw.affine))
+    return np.asarray(nib.apply_orientation(data, to_raw))
+
+
+def smooth(data: Volume, voxel_mm: npt.NDArray[np.float64], fwhm_mm: npt.NDArray[np.float64]) -> Volume:
+    """Convolve with a Gaussian of the given FWHM per axis, mm."""
+    if not (fwhm_mm > 0).any():
+        return data
+    return np.asarray(ndimage.gaussian_filter(data, fwhm_mm * _SIGMA_PER_FWHM / voxel_mm), dtype=np.float32)
+
+
+def similarity(fixed: nib.Nifti1Image, moving: nib.Nifti1Image, mask: nib.Nifti1Image) -> float:
+    """Mutual information (nats, larger is better) of two images on one grid within a mask."""
+    inside = np.asarray(mask.dataobj) > 0
+    a, b = np.asarray(fixed.dataobj)[inside], np.asarray(moving.dataobj)[inside]
+    a, b = (np.clip(x, *np.percentile(x, [1, 99])) for x in (a, b))
+    joint = np.histogram2d(a, b, bins=32)[0] / a.size
+    product = joint.sum(axis=1, keepdims=True) * joint.sum(axis=0, keepdims=True)
+    seen = joint > 0
+    return float((joint[seen] * np.log(joint[seen] / product[seen])).sum())
+
+
+def _linear(kind: str, pair: tuple[Any, Any, Any], start: Path | None, coarse: bool, folder: Path) -> Path:
+    fixed, moving, mask = pair
+    levels: dict[str, Any] = {
+        "aff_iterations": (200, 100) if coarse else (200, 100, 50),
+        "aff_shrink_factors": (4, 3) if coarse else (3, 2, 1),
+        "aff_smoothing_sigmas": (3, 2) if coarse else (2, 1, 0),
+    }
+    result = load_ants().registration(
+        fixed, moving, type_of_transform=kind, mask=mask, initial_transform=None if start is None else str(start),
+        outprefix=f"{folder}/{kind}{'Coarse' if coarse else ''}{'' if start is None else start.stem}",
+        aff_random_sampling_rate=0.25, **levels,
+    )  # fmt: skip
+    return Path(result["fwdtransforms"][0])
+
+
+def register_linear(
+    fixed: nib.Nifti1Image, moving: nib.Nifti1Image, out: Path, kind: str, mask: nib.Nifti1Image | None = None
+) -> Path:
+    """Register rigidly (``Rigid``) or affinely (``Affine``); write the transform, moving to fixed, as ITK text.
+
+    Starts both from the headers as they are and from the centres of mass, and refines what fits better, for
+    headers of one session agree and headers of two cameras need not.
+    """
+    ants = load_ants()
+    pair = (to_ants(fixed), to_ants(moving), _as_mask(mask))
+    ones = nib.Nifti1Image(np.ones(fixed.shape[:3], np.float32), fixed.affine)
+    region = ones if mask is None else mask
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        identity = write_identity(folder / "identity.mat")
+        starts = [_linear("Rigid", pair, start, True, folder) for start in (identity, None)]
+        fits = [similarity(fixed, onto(fixed, moving, [Step(start)]), region) for start in starts]
+        best = starts[int(np.argmax(fits))]
+        final = _linear(kind, pair, best, False, folder)
+        ants.write_transform(ants.read_transform(str(final)), str(out))
+    return out
+
+
+def register_motion(fixed: nib.Nifti1Image, moving: nib.Nifti1Image, out: Path) -> Path:
+    """Register a frame rigidly to another frame of the same scan, from where it lies; write the transform."""
+    ants = load_ants()
+    with tempfile.TemporaryDirectory() as temporary:
+        result = ants.registration(
+            to_ants(fixed), to_ants(moving), type_of_transform="Rigid",
+            initial_transform=str(write_identity(Path(temporary) / "identity.mat")),
+            outprefix=f"{temporary}/motion", aff_random_sampling_rate=0.5, aff_iterations=(100, 50),
+            aff_shrink_factors=(2, 1), aff_smoothing_sigmas=(1, 0),
+        )  # fmt: skip
+        ants.write_transform(ants.read_transform(result["fwdtransforms"][0]), str(out))
+    return out
+
+
+def register_syn(
+    fixed: nib.Nifti1Image,
+    moving: nib.Nifti1Image,
+    affine: Path,
+    out: Warp,
+    iterations: tuple[int, ...],
+    mask: nib.Nifti1Image | None = None,
+) -> Warp:
+    """Register nonlinearly (SyN) from an affine start; write both directions as composite transforms."""
+    with tempfile.TemporaryDirectory() as temporary:
+        result = load_ants().registration(
+            to_ants(fixed), to_ants(moving), type_of_transform="SyNOnly", initial_transform=str(affine),
+            mask=_as_mask(mask), outprefix=f"{temporary}/syn", reg_iterations=iterations,
+            write_composite_transform=True,
+        )  # fmt: skip
+        Path(result["fwdtransforms"]).replace(out.forward)
+        Path(result["invtransforms"]).replace(out.inverse)
+    return out

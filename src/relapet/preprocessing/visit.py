@@ -1,0 +1,193 @@
+"""One visit from raw to model-ready: the MRI, then each tracer's PET, pictures, sidecars and provenance."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+
+from relapet.cohort.grid import SPACE
+from relapet.cohort.nifti import load_volume, save_volume
+from relapet.cohort.template import load_template
+from relapet.errors import SubjectError
+from relapet.files import write_json
+from relapet.preprocessing.checks import check_header
+from relapet.preprocessing.frames import Frames, choose_frames, read_sidecar, sidecar_of, unit_of
+from relapet.preprocessing.mri import Mri, process_mri
+from relapet.preprocessing.names import Names
+from relapet.preprocessing.pet import (
+    MovingPet,
+    correct_motion,
+    load_frames,
+    reference_mean,
+    reference_region,
+    register_to_t1w,
+    smooth_to,
+)
+from relapet.preprocessing.provenance import write_provenance
+from relapet.preprocessing.qc import draw_outlines, draw_overlay
+from relapet.preprocessing.raw import RawVisit
+from relapet.preprocessing.settings import Settings
+from relapet.preprocessing.spatial import Step
+from relapet.tracers import TracerSpec
+from relapet.types import Json
+
+Say = Callable[[str], None]
+
+_FLUID = 0.6
+"""Below this multiple of white matter's median a T1w shows fluid."""
+
+__all__ = ["Settings", "VisitResult", "process_visit"]
+
+
+@dataclass(frozen=True)
+class VisitResult:
+    """What came of one visit; ``problems`` are sentences, empty where all is written."""
+
+    visit: str
+    problems: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+    unchanged: bool = False
+
+
+def process_visit(raw: RawVisit, names: Names, bids: Path, settings: Settings, say: Say) -> VisitResult:
+    """Make one visit model-ready; a PET that fails is told and the others go on.
+
+    Raises SubjectError where the MRI itself cannot be used.
+    """
+    started = time.monotonic()
+    # A record of an earlier run must not vouch for files that are being replaced.
+    names.provenance.unlink(missing_ok=True)
+    mri = process_mri(raw, names, settings.grid, settings.syn_iterations, say)
+    _describe_mri(raw, names, bids)
+    _draw_mri(mri, names, settings)
+    problems = list(raw.problems)
+    details: Json = {"Measures": mri.measures, "Pet": {}}
+    for tracer, path in raw.pet:
+        try:
+            details["Pet"][tracer.name] = _pet(tracer, path, names, mri, settings, say)
+        except SubjectError as error:
+            problems.append(str(error))
+    if not problems:
+        details["Seconds"] = round(time.monotonic() - started, 1)
+        write_provenance(names, raw, bids, settings, _outputs(raw, names), details)
+    say("done" if not problems else "done, with failures")
+    return VisitResult(raw.visit.stem, tuple(problems), mri.warnings)
+
+
+def _outputs(raw: RawVisit, names: Names) -> list[Path]:
+    visit, root = raw.visit, names.root
+    paths = [
+        names.native_t1w,
+        names.native_mask,
+        names.warp.forward,
+        names.warp.inverse,
+        visit.t1w(root),
+        visit.mask(root),
+    ]
+    if raw.flair is not None:
+        paths += [visit.flair(root), names.flair_to_t1w]
+    for tracer, _ in raw.pet:
+        paths += [visit.pet(root, tracer)]
+    return paths
+
+
+def _describe_mri(raw: RawVisit, names: Names, bids: Path) -> None:
+    def sources(path: Path) -> list[str]:
+        return [f"bids:raw:{path.relative_to(bids).as_posix()}"]
+
+    visit, root = raw.visit, names.root
+    write_json(sidecar_of(names.native_t1w), {"SkullStripped": False, "Sources": sources(raw.t1w)})
+    write_json(sidecar_of(names.native_mask), {"Type": "Brain", "Sources": sources(raw.t1w)})
+    scaled = {"SkullStripped": True, "Units": "arbitrary", "Scaling": "white matter's median is 1"}
+    write_json(sidecar_of(visit.t1w(root)), {**scaled, "Sources": sources(raw.t1w)})
+    write_json(sidecar_of(visit.mask(root)), {"Type": "Brain", "Sources": sources(raw.t1w)})
+    if raw.flair is not None:
+        write_json(
+            sidecar_of(visit.flair(root)), {**scaled, "Sources": [*sources(raw.flair), *sources(raw.t1w)]}
+        )
+
+
+def _draw_mri(mri: Mri, names: Names, settings: Settings) -> None:
+    native, mask = load_volume(names.native_t1w), load_volume(names.native_mask)
+    draw_outlines(native, [np.asarray(mask.dataobj) > 0.5], names.picture("1mask"), "Brain mask on the T1w")
+    template = load_template(settings.grid)
+    edges = [mri.brain & (template.white > 0.5), template.brain]
+    affine = settings.grid.affine
+    draw_outlines(
+        nib.Nifti1Image(mri.t1w_ready, affine), edges, names.picture("2template"),
+        "T1w in template space; template's white matter (red) and brain (blue)",
+    )  # fmt: skip
+    if mri.flair_ready is not None:
+        fluid = np.asarray((mri.t1w_ready < _FLUID) & mri.brain)
+        draw_outlines(
+            nib.Nifti1Image(mri.flair_ready, affine), [mri.brain, fluid], names.picture("3flair"),
+            "FLAIR in template space; the T1w's brain (red) and fluid (blue)",
+        )  # fmt: skip
+
+
+def _frames(tracer: TracerSpec, path: Path) -> tuple[str, Frames | None, Json]:
+    """Unit, chosen frames (None: one SUVr image without times) and sidecar of a raw PET."""
+    sidecar = read_sidecar(path)
+    unit = unit_of(sidecar, path)
+    shape = check_header(path).shape
+    count = shape[3] if len(shape) == 4 else 1
+    if unit == "SUVR" and count == 1 and "FrameTimesStart" not in sidecar:
+        return unit, None, sidecar
+    return unit, choose_frames(sidecar, path, count, tracer), sidecar
+
+
+def _pet(tracer: TracerSpec, path: Path, names: Names, mri: Mri, settings: Settings, say: Say) -> Json:
+    """Make one tracer's SUVr map in template space; returns what was done."""
+    unit, chosen, _ = _frames(tracer, path)
+    index = (0,) if chosen is None else chosen.index
+    weights = (1.0,) if chosen is None else chosen.weight
+    frames = load_frames(path, index)
+    if settings.fwhm_mm is not None and settings.scanner_fwhm_mm is not None:
+        frames = smooth_to(frames, settings.scanner_fwhm_mm, settings.fwhm_mm)
+    names.pet_to_t1w(tracer).parent.mkdir(parents=True, exist_ok=True)
+    pet = correct_motion(frames, weights, names.motion(tracer))
+    say(f"{tracer.name}: {len(frames)} frames, unit {unit}")
+    transform = register_to_t1w(pet, mri.t1w, mri.region, names.pet_to_t1w(tracer))
+    in_t1w = pet.onto(mri.t1w.shape, mri.t1w.affine, [Step(transform)])
+    mean = 1.0
+    if unit != "SUVR":
+        region = reference_region(tracer, mri.t1w.shape, mri.t1w.affine, names.warp.inverse)
+        mean = reference_mean(in_t1w, region, tracer, str(path))
+    say(f"{tracer.name}: reference mean {mean:.4g} {unit}")
+    _write_suvr(tracer, pet, transform, mean, names, settings)
+    brain = np.asarray(mri.region.dataobj) > 0
+    draw_overlay(
+        mri.t1w, in_t1w / mean, tracer.display_window, brain, names.picture(f"4pet{tracer.label}"),
+        f"{tracer.ligand}, SUVr, over the T1w",
+    )  # fmt: skip
+    record: Json = {
+        "Units": unit,
+        "ReferenceRegion": tracer.reference_region.name if unit != "SUVR" else "as in the input",
+        "ReferenceMean": mean,
+        "Frames": list(index),
+        "FwhmMm": settings.fwhm_mm,
+    }
+    if chosen is not None:
+        record |= {
+            "StartMinutes": chosen.start_minutes,
+            "EndMinutes": chosen.end_minutes,
+            "WindowCovered": round(chosen.covered, 4),
+        }
+    write_json(
+        sidecar_of(names.visit.pet(names.root, tracer)),
+        {"Measure": "SUVR", "TracerName": tracer.ligand, "Space": SPACE, **record},
+    )
+    return record
+
+
+def _write_suvr(
+    tracer: TracerSpec, pet: MovingPet, transform: Path, mean: float, names: Names, settings: Settings
+) -> None:
+    grid = settings.grid
+    data = pet.onto(grid.shape, grid.affine, [Step(transform), Step(names.warp.forward)])
+    save_volume(names.visit.pet(names.root, tracer), data / np.float32(mean), grid.affine)

@@ -1,0 +1,218 @@
+"""The whole path on a small raw data set whose true positions and SUVr are known."""
+
+import json
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from relapet.cohort.bids import Visit, index_derivative
+from relapet.cohort.grid import GRIDS
+from relapet.cohort.nifti import load_volume
+from relapet.cohort.template import load_atlas, load_template
+from relapet.errors import InputError, SubjectError
+from relapet.preprocessing.names import Names
+from relapet.preprocessing.native import to_native, to_template, write_native
+from relapet.preprocessing.pipeline import PreprocessConfig, preprocess
+from relapet.tracers import get_tracer
+
+pytest.importorskip("ants")
+VISIT = Visit("01")
+TAU = get_tracer("tau")
+GRID = GRIDS["3mm"]
+# The template is its own subject: a few coarse iterations are enough.
+CONFIG = PreprocessConfig(grid=GRID, syn_iterations=(5, 0))
+
+
+class Recorder:
+    def __init__(self):
+        self.warnings = []
+
+    def say(self, text):
+        pass
+
+    def warn(self, text):
+        self.warnings.append(text)
+
+    def track(self, description, total):
+        from contextlib import nullcontext
+
+        return nullcontext(lambda done, note: None)
+
+
+@pytest.fixture(scope="session")
+def done(raw_tree, tmp_path_factory):
+    out = tmp_path_factory.mktemp("derivatives")
+    return out, preprocess(raw_tree.root, out, CONFIG)
+
+
+@pytest.mark.slow
+def test_one_subject_is_written_and_the_other_named(done):
+    out, outcome = done
+    assert outcome.done == ("sub-01",)
+    assert list(outcome.failed) == ["sub-03"]
+    assert "T1w" in outcome.failed["sub-03"]
+    assert outcome.warnings == {}
+    files = next(f for f in index_derivative(out) if f.visit == VISIT)
+    assert files.t1w is not None
+    assert files.flair is not None
+    assert files.mask is not None
+    assert list(files.pet) == ["tau"]
+
+
+@pytest.mark.slow
+def test_mri_lies_on_the_template(done):
+    out, _ = done
+    template = load_template(GRID)
+    for path, truth in (
+        (VISIT.t1w(out), template.t1),
+        (VISIT.flair(out), 150 * template.grey + 118 * template.white),
+    ):
+        image = load_volume(path)
+        assert GRID.matches(image.shape, image.affine)
+        data = np.asarray(image.dataobj)
+        mask = np.asarray(load_volume(VISIT.mask(out)).dataobj) > 0
+        assert not data[~mask].any()
+        inside = mask & template.brain
+        assert np.corrcoef(data[inside], truth[inside])[0, 1] > 0.9
+        assert np.median(data[inside & (template.white > 0.9)]) == pytest.approx(1, abs=0.02)
+
+
+@pytest.mark.slow
+def test_transforms_are_the_true_ones(done, raw_tree):
+    """FLAIR and PET to T1w: median distance to the truth inside the brain below 1.5 mm."""
+    import ants
+
+    out, _ = done
+    names = Names(out, VISIT)
+    t1w = load_volume(names.native_t1w)
+    brain = np.asarray(load_volume(names.native_mask).dataobj) > 0
+    points = np.argwhere(brain)[::53] @ t1w.affine[:3, :3].T + t1w.affine[:3, 3]
+    lps = np.array([-1.0, -1, 1])
+    for path, move in ((names.flair_to_t1w, raw_tree.flair_move), (names.pet_to_t1w(TAU), raw_tree.pet_move)):
+        transform = ants.read_transform(str(path))
+        got = np.array([transform.apply_to_point((p * lps).tolist()) for p in points]) * lps
+        true = points @ move[:3, :3].T + move[:3, 3]
+        assert np.median(np.linalg.norm(got - true, axis=1)) < 1.5
+
+
+@pytest.mark.slow
+def test_suvr_is_the_true_one(done, raw_tree):
+    out, _ = done
+    data = np.asarray(load_volume(VISIT.pet(out, TAU)).dataobj)
+    atlas = load_atlas(GRID)
+    got, true = atlas.means(data), atlas.means(raw_tree.suvr.astype(np.float32))
+    cortex = [
+        i
+        for i, name in atlas.names.items()
+        if name.startswith("ctx-") and i in true and "unknown" not in name
+    ]
+    error = np.array([abs(got[i] / true[i] - 1) for i in cortex])
+    assert np.median(error) < 0.03
+    assert error.max() < 0.15
+    record = json.loads(VISIT.pet(out, TAU).with_suffix("").with_suffix(".json").read_text())
+    assert record["Units"] == "Bq/mL"
+    assert record["Frames"] == [0, 1, 2, 3]
+
+
+@pytest.mark.slow
+def test_there_and_back_keeps_voi_means(done, raw_tree, tmp_path):
+    out, _ = done
+    pet = load_volume(VISIT.pet(out, TAU))
+    raw = nib.load(raw_tree.root / "sub-01/anat/sub-01_T1w.nii.gz")
+    path = tmp_path / "sub-01_trc-AV1451_space-T1w_meas-SUVR_mimap.nii.gz"
+    write_native(out, VISIT, VISIT.pet(out, TAU), path)
+    native = nib.load(path)
+    assert native.shape == raw.shape
+    assert np.allclose(native.affine, raw.affine, atol=1e-4)
+    back = to_template(out, VISIT, native, pet)
+    atlas = load_atlas(GRID)
+    before, after = atlas.means(np.asarray(pet.dataobj)), atlas.means(np.asarray(back.dataobj))
+    large = [i for i, volume in atlas.volumes_mm3(27.0).items() if volume > 3000]
+    change = np.array([abs(after[i] / before[i] - 1) for i in large])
+    assert np.median(change) < 0.02
+    labels = nib.Nifti1Image(atlas.labels.astype(np.float32), GRID.affine)
+    assert set(np.unique(np.asarray(to_native(out, VISIT, labels, 0).dataobj))) <= {
+        0.0,
+        *map(float, atlas.names),
+    }
+    with pytest.raises(SubjectError, match="no way back"):
+        to_native(out, Visit("09"), pet)
+
+
+@pytest.mark.slow
+def test_done_and_unchanged_is_skipped_by_content(done, raw_tree, monkeypatch):
+    out, _ = done
+    names = Names(out, VISIT)
+    assert json.loads(names.provenance.read_text())["Measures"]["DiceWithTemplate"] > 0.95
+    before = VISIT.t1w(out).stat().st_mtime_ns
+    assert preprocess(raw_tree.root, out, CONFIG, ["sub-01"]).unchanged == ("sub-01",)
+    assert VISIT.t1w(out).stat().st_mtime_ns == before
+    ran = []
+    monkeypatch.setattr("relapet.preprocessing.pipeline.process_visit", lambda *a: ran.append(a) or stop())
+
+    def stop():
+        raise SubjectError("stopped by the test.")
+
+    preprocess(raw_tree.root, out, CONFIG, ["01"])
+    assert ran == []
+    preprocess(raw_tree.root, out, PreprocessConfig(grid=GRID, syn_iterations=(5, 0), force=True), ["01"])
+    preprocess(raw_tree.root, out, PreprocessConfig(grid=GRID, syn_iterations=(6, 0)), ["01"])
+    sidecar = raw_tree.root / "sub-01/pet/sub-01_trc-AV1451_pet.json"
+    text = sidecar.read_text()
+    sidecar.write_text(text + "\n")
+    preprocess(raw_tree.root, out, CONFIG, ["01"])
+    sidecar.write_text(text)
+    mask = names.native_mask
+    content = mask.read_bytes()
+    mask.write_bytes(content[:-1])
+    preprocess(raw_tree.root, out, CONFIG, ["01"])
+    mask.write_bytes(content)
+    assert len(ran) == 4
+
+
+@pytest.mark.slow
+def test_page_shows_every_step(done):
+    out, _ = done
+    page = (out / "preprocess.html").read_text()
+    for step in ("1mask", "2template", "3flair", "4petAV1451"):
+        assert f"sub-01/figures/sub-01_desc-{step}.png" in page
+        assert (out / f"sub-01/figures/sub-01_desc-{step}.png").stat().st_size > 10_000
+    assert "sub-03" in page
+    assert 'class="fail"' in page
+
+
+def test_calls_that_cannot_be_used(raw_tree, tmp_path):
+    with pytest.raises(InputError, match="sub-77"):
+        preprocess(raw_tree.root, tmp_path, CONFIG, ["77"])
+    with pytest.raises(InputError, match="session"):
+        preprocess(raw_tree.root, tmp_path, CONFIG, sessions=["x"])
+    with pytest.raises(InputError, match="raw data set itself"):
+        preprocess(raw_tree.root, raw_tree.root, CONFIG)
+    with pytest.raises(InputError, match="--scanner-fwhm"):
+        PreprocessConfig(fwhm_mm=8)
+    with pytest.raises(InputError, match="finer"):
+        PreprocessConfig(fwhm_mm=4, scanner_fwhm_mm=6)
+    with pytest.raises(InputError, match="--n-procs"):
+        PreprocessConfig(n_procs=0)
+
+
+def test_bad_scans_fail_alone(tmp_path):
+    """An empty head, single slices and two T1w: each told, none of them stopping the run."""
+    raw, out, recorder = tmp_path / "raw", tmp_path / "out", Recorder()
+    good = np.zeros((40, 48, 40), np.float32)
+    for subject, shape, count in (("1", good.shape, 1), ("2", (200, 200, 2), 1), ("3", good.shape, 2)):
+        folder = raw / f"sub-{subject}" / "anat"
+        folder.mkdir(parents=True)
+        for run in range(count):
+            image = nib.Nifti1Image(np.zeros(shape, np.float32), np.diag([4.0, 4, 4, 1]))
+            nib.save(image, folder / f"sub-{subject}_run-{run}_T1w.nii.gz")
+    outcome = preprocess(raw, out, CONFIG, messages=recorder)
+    assert outcome.done == ()
+    assert set(outcome.failed) == {"sub-1", "sub-2", "sub-3"}
+    assert "slices" in outcome.failed["sub-2"]
+    assert "2 T1w" in outcome.failed["sub-3"]
+    for subject in "123":
+        assert f"sub-{subject}" in outcome.failed[f"sub-{subject}"]
+        assert "failed" in (out / "logs" / f"sub-{subject}.log").read_text()
+    assert len(recorder.warnings) == 3
