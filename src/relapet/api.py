@@ -18,6 +18,8 @@ from relapet.evaluation.evaluate import Evaluation, Options
 from relapet.evaluation.evaluate import evaluate as evaluate_trees
 from relapet.messages import Messages, Silent
 from relapet.model.interface import Method
+from relapet.preprocessing.pipeline import PreprocessConfig, PreprocessOutcome
+from relapet.preprocessing.pipeline import preprocess as preprocess_dataset
 from relapet.report.subjects import draw_subject
 from relapet.runs import RunFolder
 from relapet.sampling.synthesize import Outcome, choose_visits, synthesize_dataset
@@ -49,6 +51,18 @@ def simulate(
 
     with messages.track("simulate", config.subjects) as advance:
         return simulate_cohort(config, Path(out), n_procs or os.cpu_count() or 1, on_done)
+
+
+def preprocess(
+    bids: str | Path,
+    out: str | Path,
+    config: PreprocessConfig | None = None,
+    participants: Sequence[str] | None = None,
+    sessions: Sequence[str] | None = None,
+    messages: Messages | None = None,
+) -> PreprocessOutcome:
+    """Make raw scans model-ready; raises InputError for an unusable call, a visit that fails is in the outcome."""
+    return preprocess_dataset(Path(bids), Path(out), config, participants, sessions, messages)
 
 
 def train(
@@ -122,4 +136,13 @@ def demo(out: str | Path, messages: Messages | None = None, config: RunConfig | 
     return result
 
 
-__all__ = ["Synthesizer", "choose_visits", "demo", "evaluate", "simulate", "synthesize", "train"]
+__all__ = [
+    "Synthesizer",
+    "choose_visits",
+    "demo",
+    "evaluate",
+    "preprocess",
+    "simulate",
+    "synthesize",
+    "train",
+]

@@ -93,6 +93,43 @@ def simulate(
     terminal.say(f"{subjects} simulated participants written to {out}.")
 
 
+@app.command(
+    epilog="Example: `relapet preprocess bids derivatives participant --participant-label 01 02 --grid 1mm`"
+)
+def preprocess(
+    bids: Annotated[Path, typer.Argument(help="Raw BIDS data set.")],
+    out: Annotated[Path, typer.Argument(help="Derivative to write.")],
+    level: Annotated[str, typer.Argument(help="Analysis level of a BIDS App: participant.")],
+    participant_label: Participants = None,
+    session_label: Annotated[
+        list[str] | None, typer.Option("--session-label", help="Sessions, without ses- (default: all).")
+    ] = None,
+    grid: Annotated[str, typer.Option(help="1mm, 2.5mm, 3mm or 4mm.")] = "1mm",
+    fwhm: Annotated[float | None, typer.Option(help="Common PET resolution to smooth to, mm.")] = None,
+    scanner_fwhm: Annotated[float | None, typer.Option(help="Resolution of the PET scanner, mm.")] = None,
+    n_procs: Annotated[int, typer.Option(min=1, help="Visits at a time.")] = 1,
+    force: Annotated[bool, typer.Option("--force", help="Process again what is done and unchanged.")] = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+    version: Version = False,
+) -> None:
+    """Make raw scans model-ready: brain mask, registration to the template, PET frames to SUVr."""
+    from relapet import api
+    from relapet.cohort.grid import get_grid
+    from relapet.preprocessing.pipeline import PreprocessConfig
+
+    _check_level(level)
+    config = PreprocessConfig(
+        grid=get_grid(grid), fwhm_mm=fwhm, scanner_fwhm_mm=scanner_fwhm, force=force, n_procs=n_procs
+    )
+    terminal = Terminal(quiet)
+    outcome = api.preprocess(bids, out, config, participant_label, session_label, terminal)
+    terminal.say(
+        f"{len(outcome.done)} visits written to {out}, {len(outcome.unchanged)} were done and unchanged."
+    )
+    _exit_for_failures(outcome.failed)
+
+
 @app.command(epilog="Example: `relapet train cohort run --preset demo --set train.steps=2000 train.seed=1`")
 def train(
     derivatives: Annotated[
@@ -168,6 +205,7 @@ def evaluate(
     compare: Annotated[
         list[Path] | None, typer.Option(help="Another synthetic derivative, scored beside it.")
     ] = None,
+    participant_label: Participants = None,
     atlas: Annotated[
         Path | None, typer.Option(help="Own atlas, NIfTI with a TSV (index, name) beside it.")
     ] = None,
@@ -180,7 +218,9 @@ def evaluate(
     from relapet.evaluation.evaluate import Options
 
     terminal = Terminal(quiet)
-    result = api.evaluate(real, [synthetic, *(compare or [])], out, Options(atlas=atlas), terminal)
+    chosen = tuple(participant_label) if participant_label else None
+    options = Options(atlas=atlas, participants=chosen)
+    result = api.evaluate(real, [synthetic, *(compare or [])], out, options, terminal)
     _show_evaluation(terminal, result.out)
     _exit_for_failures({f"{p.subject} {p.tracer} {p.method}": p.reason for p in result.problems})
 
