@@ -48,7 +48,7 @@ def test_a_split_is_by_subject_and_seeded() -> None:
     subjects = [f"{i:02d}" for i in range(20)] * 2  # two sessions each
     split = split_subjects(subjects, 0.1, 0.2, seed=1)
     assert {part: len(names) for part, names in split.items()} == {"train": 14, "validation": 2, "test": 4}
-    assert sorted(sum(split.values(), [])) == sorted(set(subjects))
+    assert sorted(name for names in split.values() for name in names) == sorted(set(subjects))
     assert split == split_subjects(reversed(subjects), 0.1, 0.2, seed=1)
     assert split != split_subjects(subjects, 0.1, 0.2, seed=2)
 
@@ -157,6 +157,8 @@ def test_augmentation_is_a_draw_and_an_application() -> None:
     assert not np.allclose(varied, condition)
     assert (varied[:, 0] == BACKGROUND).all()
     np.testing.assert_array_equal(varied_pet, pet)
-    dropped, _ = augment.apply(condition, pet, augment.draw(AugmentConfig(drop_flair=1), np.random.default_rng(1)))
+    dropped, _ = augment.apply(
+        condition, pet, augment.draw(AugmentConfig(drop_flair=1), np.random.default_rng(1))
+    )
     assert (dropped[1] == BACKGROUND).all()
     np.testing.assert_allclose(dropped[0], condition[0], atol=1e-6)

@@ -49,7 +49,9 @@ def test_twenty_steps_twice_are_bitwise_equal(toy_source: Path, tmp_path: Path) 
     config = settings("train.steps=20")
     runs = [train_run(config, toy_source, tmp_path / name, TrainOptions()) for name in ("one", "two")]
     assert_same(weights(runs[0]), weights(runs[1]))
-    other = train_run(settings("train.steps=20", "train.seed=1"), toy_source, tmp_path / "other", TrainOptions())
+    other = train_run(
+        settings("train.steps=20", "train.seed=1"), toy_source, tmp_path / "other", TrainOptions()
+    )
     assert any(not torch.equal(a, weights(other)[name]) for name, a in weights(runs[0]).items())
 
 
@@ -109,14 +111,20 @@ def test_the_run_folder_says_what_it_was_made_from(toy_source: Path, tmp_path: P
     manifest = run.read_manifest()
     assert manifest.grid == "4mm"
     assert manifest.tracers["tau"].index == 2
-    assert {part: len(names) for part, names in manifest.split.items()} == {"train": 5, "validation": 1, "test": 2}
+    assert {part: len(names) for part, names in manifest.split.items()} == {
+        "train": 5,
+        "validation": 1,
+        "test": 2,
+    }
     held_out = manifest.split["test"]
     assert manifest.checksums
     assert not [path for path in manifest.checksums if path.split("/")[0].removeprefix("sub-") in held_out]
     assert run.read_settings() == settings("train.steps=1").model_dump(mode="json")
 
 
-def test_validation_sees_the_average_weights_and_leaves_training_alone(toy_source: Path, tmp_path: Path) -> None:
+def test_validation_sees_the_average_weights_and_leaves_training_alone(
+    toy_source: Path, tmp_path: Path
+) -> None:
     seen: list[int] = []
 
     def validate(method: Any, pairs: Sequence[Any], device: torch.device) -> dict[str, float]:
@@ -136,7 +144,12 @@ def test_validation_sees_the_average_weights_and_leaves_training_alone(toy_sourc
 
 def test_a_loss_that_is_not_finite_names_step_and_volumes(toy_source: Path, tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match=r"not finite at step \d+ .*sub-\d+ "):
-        train_run(settings("train.steps=50", "train.lr=1e30", "train.clip_norm=0"), toy_source, tmp_path, TrainOptions())
+        train_run(
+            settings("train.steps=50", "train.lr=1e30", "train.clip_norm=0"),
+            toy_source,
+            tmp_path,
+            TrainOptions(),
+        )
 
 
 def test_training_stops_when_its_seconds_are_used(toy_source: Path, tmp_path: Path) -> None:
