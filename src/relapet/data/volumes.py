@@ -1,4 +1,4 @@
-"""The numbers a network sees: MRI in its brain's robust range, PET in the tracer's SUVr window, both [-1, 1]."""
+"""The numbers a network sees, all in [-1, 1]: MRI in its brain's robust range, PET in an SUVr window."""
 
 from __future__ import annotations
 
@@ -10,9 +10,12 @@ from relapet.cohort.bids import VisitFiles
 from relapet.cohort.grid import GRIDS, Grid, find_grid
 from relapet.cohort.nifti import load_volume
 from relapet.errors import SubjectError, VolumeError
-from relapet.tracers import TracerSpec
 from relapet.types import Mask, Volume
 
+Window = tuple[float, float]
+"""SUVr that become -1 and 1."""
+MODALITIES = ("T1w", "FLAIR")
+"""The condition's channels in order."""
 BACKGROUND = -1.0
 """Value outside the brain, and everywhere in a modality that is absent."""
 _HALF_RANGE = 1.5
@@ -32,16 +35,24 @@ def scale_mri(volume: Volume, mask: Mask) -> Volume:
     return np.where(mask, scaled, BACKGROUND).astype(np.float32)
 
 
-def suvr_to_model(suvr: Volume, tracer: TracerSpec) -> Volume:
-    """SUVr to [-1, 1] by the tracer's fixed window; what lies outside the window is clipped."""
-    low, high = tracer.suvr_window
+def suvr_to_model(suvr: Volume, window: Window) -> Volume:
+    """SUVr to [-1, 1] by a window; what lies outside it is clipped."""
+    low, high = window
     return np.clip((suvr - low) / (high - low) * 2 - 1, -1, 1).astype(np.float32)
 
 
-def model_to_suvr(values: Volume, tracer: TracerSpec) -> Volume:
+def model_to_suvr(values: Volume, window: Window) -> Volume:
     """[-1, 1] back to SUVr; the inverse of `suvr_to_model`."""
-    low, high = tracer.suvr_window
+    low, high = window
     return ((values + 1) / 2 * (high - low) + low).astype(np.float32)
+
+
+def own_range(suvr: Volume) -> Window:
+    """A volume's least and greatest SUVr, the published release's window; raises ValueError where they are equal."""
+    low, high = float(suvr.min()), float(suvr.max())
+    if high <= low:
+        raise ValueError("the PET is constant")
+    return low, high
 
 
 def load_on_grid(path: Path, grid: Grid) -> Volume:

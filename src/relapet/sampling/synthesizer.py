@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,7 @@ from scipy import ndimage
 
 from relapet.cohort.grid import Grid, get_grid
 from relapet.cohort.nifti import load_volume
-from relapet.data.volumes import BACKGROUND, model_to_suvr, scale_mri
+from relapet.data.volumes import BACKGROUND, MODALITIES, model_to_suvr, scale_mri
 from relapet.errors import InputError, SubjectError
 from relapet.methods import build_method
 from relapet.model.interface import Method
@@ -82,6 +83,16 @@ class Synthesizer:
         """The grid that the model was trained on."""
         return get_grid(self.manifest.grid)
 
+    @property
+    def caution(self) -> str | None:
+        """What a user must know before using the output; None for a model that gives SUVr."""
+        if self.manifest.pet_scaling == "suvr_window":
+            return None
+        return (
+            f"{self.run.path} was trained on volumes scaled by their own range (min-max), so its output is relative "
+            "uptake and no SUVr; use a model trained with data.pet_scaling=suvr_window for quantitative maps."
+        )
+
     def tracer(self, name: str) -> TracerSpec:
         """A tracer that this model knows; raises InputError listing those."""
         tracer = get_tracer(name)
@@ -105,6 +116,8 @@ class Synthesizer:
 
         Raises SubjectError for images that cannot be used (see `bring_to_grid`).
         """
+        if self.caution:
+            warnings.warn(self.caution, stacklevel=2)
         ready = bring_to_grid(_loaded(t1w), _loaded(flair), _loaded(mask), self.grid, "the subject")
         update = {"count": samples, "seed": seed}
         sample = self.sample.model_copy(update={k: v for k, v in update.items() if v is not None})
@@ -113,7 +126,8 @@ class Synthesizer:
     def condition(self, images: ReadyImages, name: str = "the subject") -> Volume:
         """The model's input, ``(2, X, Y, Z)``; raises SubjectError where a needed modality is missing."""
         channels = []
-        for modality, volume in (("T1w", images.t1w), ("FLAIR", images.flair)):
+        for modality, given in zip(MODALITIES, (images.t1w, images.flair), strict=True):
+            volume = given if modality in self.manifest.inputs else None
             if volume is None:
                 if modality in self.manifest.required_inputs:
                     raise SubjectError(
@@ -144,7 +158,8 @@ class Synthesizer:
         seeds = tuple(sample.seed + i for i in range(sample.count))
         maps = [self._draw(condition, index, seed, sample, on_step) for seed in seeds]
         suvr = tuple(
-            np.where(rim, np.maximum(model_to_suvr(m, tracer), 0), 0).astype(np.float32) for m in maps
+            np.where(rim, np.maximum(model_to_suvr(m, tracer.suvr_window), 0), 0).astype(np.float32)
+            for m in maps
         )
         return Synthesis(suvr, seeds, tracer, images.grid)
 

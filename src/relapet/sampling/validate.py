@@ -31,8 +31,8 @@ def validation_mae(
             return method.denoise(x_t, t, c, k)
 
         volume = SAMPLERS[sample.sampler](denoise, noise, method.schedule, sample.steps, generator, None)
-        synthetic = model_to_suvr(volume[0, 0].float().cpu().numpy(), pair.tracer)
+        synthetic = model_to_suvr(volume[0, 0].float().cpu().numpy(), pair.tracer.suvr_window)
         brain = (pair.condition > BACKGROUND).any(axis=0)
-        error = np.abs(synthetic - model_to_suvr(pair.pet, pair.tracer))[brain].mean()
+        error = np.abs(synthetic - model_to_suvr(pair.pet, pair.window))[brain].mean()
         errors.setdefault(f"mae/{pair.tracer.name}", []).append(float(error))
     return {name: float(np.mean(values)) for name, values in errors.items()}

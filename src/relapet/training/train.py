@@ -130,12 +130,18 @@ def prepare_material(
 
         cache, good = build_cache(known, tracers, grid, run.path / "cache", one_done)
     parts = {part: [f for f in good if f.visit.subject in split[part]] for part in ("train", "validation")}
-    training = PairedVolumes(parts["train"], tracers, cache)
+    training = PairedVolumes(parts["train"], tracers, cache, data.pet_scaling)
     if not len(training):
         raise InputError(f"{derivatives} leaves no training volume after the split; add subjects.")
+    if data.pet_scaling == "minmax":
+        # A volume's own range is unknown at synthesis: the mean one is the best guess of what 1 stands for.
+        ranges = training.mean_range()
+        tracers = [t.model_copy(update={"suvr_window": ranges[t.name]}) for t in tracers if t.name in ranges]
+        training = PairedVolumes(parts["train"], tracers, cache, data.pet_scaling)
     checksums = {_relative(path, derivatives): digest for path, digest in cache.checksums.items()}
     manifest = _manifest(settings, grid.name, tracers, split, checksums)
-    return Material(training, PairedVolumes(parts["validation"], tracers, cache), manifest)
+    validation = PairedVolumes(parts["validation"], tracers, cache, data.pet_scaling)
+    return Material(training, validation, manifest)
 
 
 def _relative(path: str, root: Path) -> str:
@@ -145,10 +151,6 @@ def _relative(path: str, root: Path) -> str:
 def _manifest(
     settings: Settings, grid: str, tracers: Sequence[TracerSpec], split: Split, checksums: dict[str, str]
 ) -> Manifest:
-    augment = settings.data.augment
-    required = [
-        name for name, drop in (("T1w", augment.drop_t1w), ("FLAIR", augment.drop_flair)) if drop == 0
-    ]
     return Manifest(
         run_format=RUN_FORMAT,
         created=now(),
@@ -160,7 +162,9 @@ def _manifest(
         tracers={
             t.name: TracerRecord(label=t.label, index=t.index, suvr_window=t.suvr_window) for t in tracers
         },
-        required_inputs=tuple(required),
+        inputs=settings.data.inputs,
+        required_inputs=settings.data.required_inputs,
+        pet_scaling=settings.data.pet_scaling,
         split={part: list(names) for part, names in split.items()},
         seeds={"train": settings.train.seed, "split": settings.data.split_seed},
         checksums=checksums,

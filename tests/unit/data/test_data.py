@@ -40,8 +40,8 @@ def test_a_constant_image_is_refused() -> None:
 def test_suvr_survives_the_window(tracer) -> None:  # type: ignore[no-untyped-def]
     low, high = tracer.suvr_window
     suvr = np.linspace(low, high, 60, dtype=np.float32).reshape(3, 4, 5)
-    np.testing.assert_allclose(model_to_suvr(suvr_to_model(suvr, tracer), tracer), suvr, atol=1e-5)
-    assert suvr_to_model(np.full((1, 1, 1), high + 1, np.float32), tracer) == 1
+    np.testing.assert_allclose(model_to_suvr(suvr_to_model(suvr, (low, high)), (low, high)), suvr, atol=1e-5)
+    assert suvr_to_model(np.full((1, 1, 1), high + 1, np.float32), (low, high)) == 1
 
 
 def test_a_split_is_by_subject_and_seeded() -> None:
@@ -100,7 +100,7 @@ def test_pairs_come_back_as_written(toy_source: Path, tmp_path: Path) -> None:
     import nibabel as nib
 
     suvr = np.asarray(nib.load(visits[0].pet[pair.tracer.name]).dataobj)
-    np.testing.assert_allclose(model_to_suvr(pair.pet, pair.tracer), suvr, atol=2e-3)
+    np.testing.assert_allclose(model_to_suvr(pair.pet, pair.window), suvr, atol=2e-3)
     assert pair.condition.shape == (2, *GRIDS["4mm"].shape)
     means = data.mean_suvr()
     assert set(means) == {"tau", "pib", "pbr28"}
