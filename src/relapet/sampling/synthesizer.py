@@ -62,6 +62,8 @@ class Synthesizer:
     sample: SampleConfig
     run: RunFolder
     device: torch.device
+    half: bool
+    """Whether the networks run in bfloat16, as they were trained; sampling itself is float32."""
 
     @classmethod
     def from_run(cls, path: str | Path, device: str | None = None) -> Synthesizer:
@@ -76,7 +78,9 @@ class Synthesizer:
         chosen = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         method.networks.to(chosen, memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
         method.networks.eval()
-        return cls(method, manifest, SampleConfig.model_validate(settings["sample"]), run, chosen)
+        sample = SampleConfig.model_validate(settings["sample"])
+        half = settings["train"]["precision"] == "bf16-mixed"
+        return cls(method, manifest, sample, run, chosen, half)
 
     @property
     def grid(self) -> Grid:
@@ -173,8 +177,13 @@ class Synthesizer:
     ) -> Volume:
         generator = torch.Generator().manual_seed(seed)
         noise = torch.randn((1, 1, *condition.shape[2:]), generator=generator).to(self.device)
+
+        def denoise(x_t: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+            with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.half):
+                return self.method.denoise(x_t, t, condition, index)
+
         volume = SAMPLERS[sample.sampler](
-            lambda x_t, t: self.method.denoise(x_t, t, condition, index),
+            denoise,
             noise,
             self.method.schedule,
             sample.steps,

@@ -11,7 +11,9 @@ SCHEDULE = scaled_linear_schedule(1000, 5e-4, 1.95e-2)
 def volumes(count: int = 3) -> tuple[torch.Tensor, torch.Tensor]:
     rng = torch.Generator().manual_seed(0)
     shape = (count, 1, 4, 6, 8)
-    return torch.randn(shape, generator=rng, dtype=torch.float64), torch.randn(shape, generator=rng, dtype=torch.float64)
+    return torch.randn(shape, generator=rng, dtype=torch.float64), torch.randn(
+        shape, generator=rng, dtype=torch.float64
+    )
 
 
 @pytest.mark.parametrize("kind", ["eps", "x0", "v"])
@@ -45,6 +47,8 @@ def test_the_posterior_has_the_marginal_of_the_earlier_step() -> None:
 
 
 def test_half_precision_volumes_keep_float32_coefficients() -> None:
-    signal, noise = SCHEDULE.signal_and_noise(torch.tensor([999]), torch.zeros(1, 1, 2, 2, 2, dtype=torch.bfloat16))
+    signal, noise = SCHEDULE.signal_and_noise(
+        torch.tensor([999]), torch.zeros(1, 1, 2, 2, 2, dtype=torch.bfloat16)
+    )
     assert signal.dtype == noise.dtype == torch.float32
     assert signal.shape == (1, 1, 1, 1, 1)

@@ -22,7 +22,9 @@ def perfect_denoiser(x_t: Tensor, t: Tensor) -> Tensor:
 
 
 def start(size: int = 24) -> Tensor:
-    return torch.randn(1, 1, size, size, size, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    return torch.randn(
+        1, 1, size, size, size, generator=torch.Generator().manual_seed(0), dtype=torch.float64
+    )
 
 
 def test_trailing_timesteps_start_at_pure_noise() -> None:

@@ -19,20 +19,11 @@ from relapet.training.ema import Ema
 from relapet.training.engine import TrainingError
 from relapet.training.log import Log
 from relapet.training.train import TrainOptions, train_run
-
-SMALL = (
-    "method.generator.channels=[8,8]",
-    "method.generator.residual_blocks=1",
-    "method.discriminator.channels=4",
-    "method.discriminator.layers=2",
-    "method.adversarial_start=2",
-    "data.test_fraction=0.2",
-    "train.log_every=1",
-)
+from support import TINY_SETTINGS
 
 
 def settings(*more: str) -> RunConfig:
-    return load_config("demo", settings=(*SMALL, *more))
+    return load_config("demo", settings=(*TINY_SETTINGS, *more))
 
 
 def weights(run: RunFolder) -> dict[str, torch.Tensor]:

@@ -1,0 +1,186 @@
+"""The commands from simulation to evaluation, as a user runs them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pandas as pd
+import pytest
+
+import relapet
+from relapet.api import demo
+from relapet.cli import main, normalise
+from relapet.cohort.bids import Visit, training_mean_path
+from relapet.cohort.grid import GRIDS
+from relapet.config import load_config
+from relapet.tracers import get_tracer, load_tracers
+from support import TINY_SETTINGS
+
+TAU = get_tracer("tau")
+
+
+def test_synthesize_writes_what_the_interface_says(toy_source: Path, tiny_run: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    arguments = ["synthesize", str(toy_source), str(out), "participant", "--model", str(tiny_run)]
+    assert (
+        main([*arguments, "--participant-label", "01", "02", "--samples", "3", "--steps", "2", "--quiet"])
+        == 0
+    )
+    assert sorted(path.name for path in out.glob("sub-*")) == ["sub-01", "sub-02"]
+    visit = Visit("01")
+    for tracer in load_tracers().values():
+        for desc in ("synth", "synthstd"):
+            image = nib.load(visit.pet(out, tracer, desc))
+            assert GRIDS["4mm"].matches(image.shape, image.affine)
+            assert image.get_data_dtype() == np.float32
+            assert image.header.get_xyzt_units()[0] == "mm"
+            assert image.header["sform_code"] == image.header["qform_code"] == 4
+        sidecar = json.loads(visit.pet(out, tracer, "synth").with_suffix("").with_suffix(".json").read_text())
+        assert sidecar["Synthetic"] is True
+        assert sidecar["Steps"] == 2
+        assert len(sidecar["Seeds"]) == 3
+        assert len(sidecar["WeightsSHA256"]) == 64
+        assert sidecar["ReferenceRegion"] == tracer.reference_region.name
+        assert all(source.startswith("bids:source:sub-01/anat/") for source in sidecar["Sources"])
+        assert "Not for clinical use" in sidecar["Description"]
+        table = pd.read_csv(visit.voi_table(out, tracer, "synth"), sep="\t")
+        assert list(table.columns) == ["index", "name", "mean", "sd", "volume"]
+        assert len(table) > 80
+        assert training_mean_path(out, tracer).is_file()
+    assert not list(out.rglob("*_pet.nii*"))
+    description = json.loads((out / "dataset_description.json").read_text())
+    assert description["DatasetType"] == "derivative"
+    assert description["GeneratedBy"][0]["Name"] == "relapet"
+    assert description["RelapetModel"]["TrainingParticipants"]
+
+
+def test_the_voi_table_holds_the_means_of_the_written_map(
+    toy_source: Path, tiny_run: Path, tmp_path: Path
+) -> None:
+    from relapet.cohort.template import load_atlas
+
+    arguments = ["synthesize", str(toy_source), str(tmp_path), "participant", "--model", str(tiny_run)]
+    main([*arguments, "--participant-label", "01", "--tracer", "tau", "--samples", "2", "--quiet"])
+    visit = Visit("01")
+    table = pd.read_csv(visit.voi_table(tmp_path, TAU, "synth"), sep="\t").set_index("name")
+    suvr = np.asarray(nib.load(visit.pet(tmp_path, TAU, "synth")).dataobj)
+    thalamus = load_atlas(GRIDS["4mm"]).mask(("Left-Thalamus-Proper",))
+    assert table.loc["Left-Thalamus-Proper", "mean"] == pytest.approx(suvr[thalamus].mean(), rel=1e-4)
+    assert table.loc["Left-Thalamus-Proper", "volume"] == thalamus.sum() * 64
+
+
+def test_the_same_seed_gives_the_same_map(toy_source: Path, tiny_run: Path) -> None:
+    synthesizer = relapet.Synthesizer.from_run(tiny_run)
+    visit = Visit("01")
+    images = [nib.load(path) for path in (visit.t1w(toy_source), visit.flair(toy_source))]
+    one = synthesizer(*images, tracer="pib", samples=2, seed=5)
+    two = synthesizer(*images, tracer="trc-PIB", samples=2, seed=5)
+    other = synthesizer(*images, tracer="pib", samples=2, seed=6)
+    np.testing.assert_array_equal(one.mean.dataobj, two.mean.dataobj)
+    assert not np.array_equal(one.samples[0], other.samples[0])
+    np.testing.assert_array_equal(one.samples[1], other.samples[0])  # seeds 5, 6 and 6, 7
+    assert one.sd is not None
+    assert synthesizer(*images, tracer="pib", samples=1).sd is None
+
+
+def test_other_mni_spaces_are_taken_with_a_warning(
+    toy: Path, tiny_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """1 mm, another desc-, another MNI space, another voxel order, no mask: as other pipelines write it."""
+    visit = Visit("01")
+    for path in (visit.t1w(toy), visit.flair(toy)):
+        image = nib.load(path)
+        fine = np.kron(np.asarray(image.dataobj), np.ones((2, 2, 2)))
+        mirror = np.diag([-1.0, 1, 1, 1])
+        mirror[0, 3] = fine.shape[0] - 1
+        flipped = nib.Nifti1Image(fine[::-1], _halved(image.affine) @ mirror)
+        name = path.name.replace("MNI152NLin2009aSym_desc-preproc", "MNI152NLin6Asym_desc-brain")
+        nib.save(flipped, path.with_name(name))
+        path.unlink()
+    visit.mask(toy).unlink()
+    out = tmp_path / "out"
+    arguments = ["synthesize", str(toy), str(out), "participant", "--model", str(tiny_run), "--tracer", "tau"]
+    assert main([*arguments, "--participant-label", "01", "02", "--steps", "1", "--samples", "1"]) == 0
+    assert "MNI152NLin6Asym" in capsys.readouterr().err
+    maps = [np.asarray(nib.load(Visit(s).pet(out, TAU, "synth")).dataobj) for s in ("01", "02")]
+    assert np.corrcoef(maps[0].ravel(), maps[1].ravel())[0, 1] > 0.9
+
+
+def _halved(affine: np.ndarray) -> np.ndarray:
+    halved = affine @ np.diag([0.5, 0.5, 0.5, 1])
+    halved[:3, 3] = affine[:3, 3] - (affine[:3, :3] @ [0.25, 0.25, 0.25])
+    return halved
+
+
+def test_simulate_train_synthesize_evaluate(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The demo's own path with a tiny cohort and a few steps."""
+    from relapet import api
+    from relapet.cohort.simulated import SimulationConfig
+
+    config = load_config("demo", settings=(*TINY_SETTINGS, "train.steps=3", "data.test_fraction=0.4"))
+    cohort = SimulationConfig(subjects=8, grid=GRIDS["4mm"], seed=1)
+    original, api.DEMO_COHORT = api.DEMO_COHORT, cohort
+    try:
+        result = demo(tmp_path / "demo", config=config)
+    finally:
+        api.DEMO_COHORT = original
+    methods = set(result.image_metrics["method"])
+    assert methods == {"rela", "tracer_mean", "noise_ceiling", "visible_ceiling"}
+    assert (result.image_metrics.groupby(["tracer", "method"]).size() == 3).all()
+    figures = list((tmp_path / "demo" / "figures").glob("*.png"))
+    assert len(figures) == 3
+    psnr = result.image_metrics.pivot_table(index="tracer", columns="method", values="psnr")
+    assert (psnr["noise_ceiling"] > psnr["visible_ceiling"]).all()
+    assert (psnr["visible_ceiling"] > psnr["tracer_mean"]).all()
+    assert (psnr["tracer_mean"] > psnr["rela"]).all()  # three steps have taught it nothing
+    assert main(["demo", str(tmp_path / "demo")]) == 2
+    assert "not empty" in capsys.readouterr().err
+
+
+def test_help_version_and_info(capsys: pytest.CaptureFixture[str]) -> None:
+    for command in ("demo", "simulate", "train", "synthesize", "evaluate", "info"):
+        assert main([command, "--help"]) == 0
+        said = capsys.readouterr().out
+        assert "Example" in said
+        assert "--quiet" in said
+        assert main([command, "--version"]) == 0
+        assert capsys.readouterr().out.strip() == f"relapet {relapet.__version__}"
+    for topic in ("methods", "tracers", "presets", "samplers"):
+        assert main(["info", topic]) == 0
+    said = capsys.readouterr().out
+    for word in ("rela", "PBR28", "demo", "ddim"):
+        assert word in said
+    assert main(["info", "presets", "demo"]) == 0
+    assert "train.steps" in capsys.readouterr().out
+
+
+def test_a_dry_run_prints_every_setting_and_writes_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "run"
+    arguments = ["train", str(tmp_path), str(run), "--preset", "paper", "--set", "train.steps=7", "--dry-run"]
+    assert main(arguments) == 0
+    assert "train.steps" in capsys.readouterr().out
+    assert not run.exists()
+
+
+def test_arguments_as_users_type_them() -> None:
+    typed = [
+        "synthesize",
+        "a",
+        "b",
+        "participant",
+        "--participant_label",
+        "01",
+        "02",
+        "--tracer=tau",
+        "--seed",
+        "1",
+    ]
+    assert normalise(typed) == [
+        *("synthesize", "a", "b", "participant"),
+        *("--participant-label", "01", "--participant-label", "02", "--tracer=tau", "--seed", "1"),
+    ]

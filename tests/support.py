@@ -1,0 +1,50 @@
+"""Small data and settings that several tests build on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from relapet.cohort.bids import Visit, write_dataset_description
+from relapet.cohort.grid import GRIDS
+from relapet.cohort.nifti import save_volume
+from relapet.cohort.template import load_template
+from relapet.tracers import load_tracers
+
+
+def write_toy_derivative(root: Path, subjects: int, seed: int = 0) -> Path:
+    """Write T1w, FLAIR, mask and every tracer for some subjects: the template with a subject's own contrast.
+
+    The PET's level follows the FLAIR's, so that there is something to learn.
+    """
+    grid = GRIDS["4mm"]
+    template = load_template(grid)
+    for number in range(1, subjects + 1):
+        rng = np.random.default_rng((seed, number))
+        visit, level = Visit(f"{number:02d}"), rng.uniform(0.8, 1.2)
+        noise = rng.normal(0, 0.02, (2, *grid.shape))
+        t1w = (0.5 * template.grey + 0.9 * template.white + 0.1 * template.csf + noise[0]) * template.brain
+        flair = (
+            level * template.grey + 0.6 * template.white + 0.1 * template.csf + noise[1]
+        ) * template.brain
+        save_volume(visit.t1w(root), 700 * np.maximum(t1w, 0), grid.affine)
+        save_volume(visit.flair(root), 300 * np.maximum(flair, 0), grid.affine)
+        save_volume(visit.mask(root), template.brain, grid.affine, dtype=np.uint8)
+        for tracer in load_tracers().values():
+            suvr = level * template.grey + 0.8 * template.white + rng.normal(0, 0.02, grid.shape)
+            save_volume(visit.pet(root, tracer), np.maximum(suvr, 0), grid.affine)
+    write_dataset_description(root, "toy", [])
+    return root
+
+
+TINY_SETTINGS = (
+    "method.generator.channels=[8,8]",
+    "method.generator.residual_blocks=1",
+    "method.discriminator.channels=4",
+    "method.discriminator.layers=2",
+    "method.adversarial_start=1",
+    "data.test_fraction=0.2",
+    "train.log_every=1",
+)
+"""A model so small that a step takes a fraction of a second."""
