@@ -92,6 +92,56 @@ def test_missing_scans_are_known(toy: Path, tmp_path: Path) -> None:
     assert len(usable_visits(index_derivative(toy), dropping, said.append)) == 6
 
 
+def test_an_input_that_is_left_out_is_background_and_not_needed(toy: Path, tmp_path: Path) -> None:
+    visits = index_derivative(toy)
+    visits[0].flair.unlink()  # type: ignore[union-attr]
+    visits[1].t1w.unlink()  # type: ignore[union-attr]
+    config, said = DataConfig(inputs=("T1w",)), []
+    usable = usable_visits(index_derivative(toy), config, said.append)
+    assert [files.visit.subject for files in usable] == ["01", *(f"{i:02d}" for i in range(3, 9))]
+    assert "02" in said[0]
+    assert "no T1w" in said[0]
+    assert config.required_inputs == ("T1w",)
+    cache, good = build_cache(usable[:2], TRACERS, GRIDS["4mm"], tmp_path / "cache", lambda problem: None)
+    condition = PairedVolumes(good, TRACERS, cache)[3].condition
+    assert (condition[1] == BACKGROUND).all()
+    assert (condition[0] > BACKGROUND).any()
+    assert not [path for path in cache.checksums if "FLAIR" in path]
+
+
+def test_inputs_that_training_withholds_are_not_required() -> None:
+    assert DataConfig(augment=AugmentConfig(drop_flair=0.3)).required_inputs == ("T1w",)
+    assert DataConfig(augment=AugmentConfig(drop_flair=0.3, drop_t1w=0.3)).required_inputs == ()
+    with pytest.raises(ValueError, match="single input"):
+        DataConfig(inputs=("FLAIR",), augment=AugmentConfig(drop_flair=0.3))
+
+
+def test_min_max_scaling_uses_each_volumes_own_range(toy_source: Path, tmp_path: Path) -> None:
+    visits, tau = index_derivative(toy_source)[:2], [get_tracer("tau")]
+    cache, good = build_cache(visits, tau, GRIDS["4mm"], tmp_path, lambda problem: None)
+    data = PairedVolumes(good, tau, cache, "minmax")
+    suvr = [cache.pet(files, tau[0]).astype(np.float32) for files in good]
+    for index in range(2):
+        pair = data[index]
+        assert (pair.pet.min(), pair.pet.max()) == (-1, 1)
+        assert pair.window == (suvr[index].min(), suvr[index].max())
+        np.testing.assert_allclose(model_to_suvr(pair.pet, pair.window), suvr[index], atol=1e-5)
+    assert data[0].window != data[1].window
+    expected = np.mean([[volume.min(), volume.max()] for volume in suvr], axis=0)
+    np.testing.assert_allclose(data.mean_range()["tau"], expected, rtol=1e-6)
+
+
+def test_a_constant_pet_cannot_be_scaled_by_its_own_range(toy: Path, tmp_path: Path) -> None:
+    from relapet.cohort.nifti import save_volume
+
+    visits, tau = index_derivative(toy)[:1], [get_tracer("tau")]
+    path = visits[0].pet["tau"]
+    save_volume(path, np.ones(GRIDS["4mm"].shape), GRIDS["4mm"].affine)
+    cache, good = build_cache(visits, tau, GRIDS["4mm"], tmp_path, lambda problem: None)
+    with pytest.raises(VolumeError, match=f"{path.name}: the PET is constant"):
+        PairedVolumes(good, tau, cache, "minmax").mean_range()
+
+
 def test_pairs_come_back_as_written(toy_source: Path, tmp_path: Path) -> None:
     visits = index_derivative(toy_source)[:2]
     cache, good = build_cache(visits, TRACERS, GRIDS["4mm"], tmp_path, lambda problem: None)
@@ -161,4 +211,8 @@ def test_augmentation_is_a_draw_and_an_application() -> None:
         condition, pet, augment.draw(AugmentConfig(drop_flair=1), np.random.default_rng(1))
     )
     assert (dropped[1] == BACKGROUND).all()
+    alone = condition.copy()
+    alone[0] = BACKGROUND
+    kept, _ = augment.apply(alone, pet, augment.draw(AugmentConfig(drop_flair=1), np.random.default_rng(1)))
+    np.testing.assert_allclose(kept, alone, atol=1e-6)  # FLAIR is all there is
     np.testing.assert_allclose(dropped[0], condition[0], atol=1e-6)
