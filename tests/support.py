@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from relapet.cohort.bids import Visit, write_dataset_description
 from relapet.cohort.grid import GRIDS
 from relapet.cohort.nifti import save_volume
 from relapet.cohort.template import load_template
 from relapet.tracers import load_tracers
+
+DATA = Path(__file__).parent / "data"
 
 
 def write_toy_derivative(root: Path, subjects: int, seed: int = 0) -> Path:
@@ -48,3 +52,25 @@ TINY_SETTINGS = (
     "train.log_every=1",
 )
 """A model so small that a step takes a fraction of a second."""
+
+
+def recipe_weights(network: str) -> dict[str, torch.Tensor]:
+    """The weights that tests/data/README.md describes, under the names of the published release."""
+    layout = json.loads((DATA / "released_state_dict_layout.json").read_text())[network]
+    rng = np.random.default_rng(layout["seed"])
+    weights = {}
+    for name, shape, kind in layout["keys"]:
+        if kind == "int":
+            weights[name] = torch.zeros(shape, dtype=torch.int64)
+            continue
+        w = rng.standard_normal(shape)
+        if len(shape) > 1:
+            w = w / np.sqrt(np.prod(shape[1:]))
+        elif name.endswith("running_var"):
+            w = 1 + 0.1 * np.abs(w)
+        elif name.endswith(".weight"):
+            w = 1 + 0.1 * w
+        else:
+            w = 0.1 * w
+        weights[name] = torch.from_numpy(np.asarray(w, dtype=np.float32))
+    return weights

@@ -18,6 +18,7 @@ from relapet.evaluation.evaluate import Evaluation, Options
 from relapet.evaluation.evaluate import evaluate as evaluate_trees
 from relapet.messages import Messages, Silent
 from relapet.model.interface import Method
+from relapet.released_run import import_weights
 from relapet.report.subjects import draw_subject
 from relapet.runs import RunFolder
 from relapet.sampling.synthesize import Outcome, choose_visits, synthesize_dataset
@@ -122,4 +123,13 @@ def demo(out: str | Path, messages: Messages | None = None, config: RunConfig | 
     return result
 
 
-__all__ = ["Synthesizer", "choose_visits", "demo", "evaluate", "simulate", "synthesize", "train"]
+__all__ = [
+    "Synthesizer",
+    "choose_visits",
+    "demo",
+    "evaluate",
+    "import_weights",
+    "simulate",
+    "synthesize",
+    "train",
+]

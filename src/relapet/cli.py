@@ -160,6 +160,23 @@ def synthesize(
     _exit_for_failures(outcome.failed)
 
 
+@app.command("import-weights", epilog="Example: `relapet import-weights checkpoint.pt run`")
+def import_weights(
+    checkpoint: Annotated[Path, typer.Argument(help="Checkpoint file of the published release.")],
+    run: Annotated[Path, typer.Argument(help="Run folder to write; must be empty or new.")],
+    quiet: Quiet = False,
+    debug: Debug = False,
+    version: Version = False,
+) -> None:
+    """Turn the authors' released checkpoint into a run folder that synthesize takes. Its output is no SUVr."""
+    from relapet import api
+
+    terminal = Terminal(quiet)
+    api.import_weights(checkpoint, run)
+    terminal.warn(str(api.Synthesizer.from_run(run, device="cpu").caution))
+    terminal.say(f"Run folder written to {run}.")
+
+
 @app.command(epilog="Example: `relapet evaluate cohort synthetic evaluation`")
 def evaluate(
     real: Annotated[Path, typer.Argument(help="Derivative with measured SUVr maps.")],

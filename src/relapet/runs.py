@@ -64,6 +64,8 @@ class Manifest(BaseModel):
     """Modalities that the model sees; any other is background to it."""
     required_inputs: tuple[str, ...]
     """Modalities without which the model cannot be used: T1w, FLAIR."""
+    mri_scaling: Literal["robust", "minmax"] = "robust"
+    """See `relapet.data.volumes.scale_mri`."""
     pet_scaling: Literal["suvr_window", "minmax"] = "suvr_window"
     """minmax: each training volume was scaled by its own range, so that the output is no SUVr."""
     split: dict[str, list[str]]

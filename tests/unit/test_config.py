@@ -25,8 +25,9 @@ def test_there_are_the_presets_of_the_interface() -> None:
     assert {"demo", "paper", "released", "fast"} <= set(presets())
 
 
-def test_the_release_is_the_paper_with_its_two_faults() -> None:
+def test_the_release_is_the_paper_with_its_three_faults() -> None:
     assert differences(load_config("paper"), load_config("released")) == {
+        "data.mri_scaling": ("robust", "minmax"),
         "data.pet_scaling": ("suvr_window", "minmax"),
         "method.penalty_reduction": ("full", "released"),
     }

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Literal, Self
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from relapet.cohort.bids import VisitFiles
-from relapet.cohort.grid import Grid
 from relapet.data import augment
 from relapet.data.augment import AugmentConfig
 from relapet.data.cache import Cache
-from relapet.data.volumes import Window, own_range, suvr_to_model
+from relapet.data.volumes import MriScaling, Window, own_range, suvr_to_model
 from relapet.errors import InputError, SubjectError, VolumeError
 from relapet.tracers import TracerSpec, get_tracer
 from relapet.types import Volume
@@ -36,6 +34,9 @@ class DataConfig(BaseModel):
     pet_scaling: PetScaling = Field(
         "suvr_window",
         description="suvr_window: each tracer's fixed window; minmax: each volume's own range, which loses SUVr",
+    )
+    mri_scaling: MriScaling = Field(
+        "robust", description="robust: by the brain's inner percentiles; minmax: by each volume's own range"
     )
     validation_fraction: float = Field(0.1, ge=0, lt=1, description="share of subjects for validation")
     test_fraction: float = Field(0.2, ge=0, lt=1, description="share of subjects held out, never trained on")
@@ -165,15 +166,13 @@ def usable_visits(
     return usable
 
 
-def build_cache(
+def fill_cache(
     visits: Sequence[VisitFiles],
     tracers: Sequence[TracerSpec],
-    grid: Grid,
-    folder: Path,
+    cache: Cache,
     on_done: Callable[[str | None], None],
-) -> tuple[Cache, list[VisitFiles]]:
-    """Cache every visit; a visit that cannot be read is left out and its reason given to ``on_done``."""
-    cache = Cache(folder, grid)
+) -> list[VisitFiles]:
+    """Fill the cache; returns the visits in it. One that cannot be read has its reason given to ``on_done``."""
     good = []
     for files in visits:
         try:
@@ -185,7 +184,7 @@ def build_cache(
             on_done(None)
     if not good:
         raise InputError("No visit could be read for training; mend the files named above.")
-    return cache, good
+    return good
 
 
 def pick(step: int, slot: int, slots: int, length: int, seed: int) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -14,6 +15,7 @@ from relapet.types import Mask, Volume
 
 Window = tuple[float, float]
 """SUVr that become -1 and 1."""
+MriScaling = Literal["robust", "minmax"]
 MODALITIES = ("T1w", "FLAIR")
 """The condition's channels in order."""
 BACKGROUND = -1.0
@@ -21,17 +23,25 @@ BACKGROUND = -1.0
 _HALF_RANGE = 1.5
 
 
-def scale_mri(volume: Volume, mask: Mask) -> Volume:
+def scale_mri(volume: Volume, mask: Mask, scaling: MriScaling = "robust") -> Volume:
     """Scale one MRI ``(X, Y, Z)`` of any unit to [-1, 1] inside ``mask``, `BACKGROUND` outside.
 
-    ``(x - median) / (p90 - p10)`` inside the mask, clipped at +-1.5 and divided by 1.5: the median and the
-    inner percentiles stand still when lesions or vessels are bright, and lesions stay below the clip.
+    ``robust``: ``(x - median) / (p90 - p10)`` inside the mask, clipped at +-1.5 and divided by 1.5: the median and
+    the inner percentiles stand still when lesions or vessels are bright, and lesions stay below the clip.
+    ``minmax``: the least value of the masked volume to -1, the greatest to 1, as the published release does.
+    Raises ValueError for a constant image.
     """
-    inside = volume[mask]
-    low, middle, high = np.percentile(inside, [10, 50, 90]) if inside.size else (0.0, 0.0, 0.0)
+    masked = np.where(mask, volume, 0)
+    if scaling == "minmax":
+        low, high = float(masked.min()), float(masked.max())
+        middle, half = (low + high) / 2, (high - low) / 2
+    else:
+        inside = volume[mask]
+        low, middle, high = np.percentile(inside, [10, 50, 90]) if inside.size else (0.0, 0.0, 0.0)
+        half = _HALF_RANGE * (high - low)
     if high <= low:
         raise ValueError("the image is constant inside the brain mask")
-    scaled = np.clip((volume - middle) / (high - low), -_HALF_RANGE, _HALF_RANGE) / _HALF_RANGE
+    scaled = np.clip((masked - middle) / half, -1, 1)
     return np.where(mask, scaled, BACKGROUND).astype(np.float32)
 
 
@@ -66,7 +76,7 @@ def load_on_grid(path: Path, grid: Grid) -> Volume:
     return np.asarray(image.dataobj, dtype=np.float32)
 
 
-def load_condition(files: VisitFiles, grid: Grid) -> Volume:
+def load_condition(files: VisitFiles, grid: Grid, scaling: MriScaling = "robust") -> Volume:
     """The model's input of one visit: T1w and FLAIR scaled, ``(2, X, Y, Z)``; an absent one is background."""
     if files.mask is None:
         raise SubjectError(f"{files.visit.stem} has no brain mask; run relapet preprocess on it.")
@@ -77,7 +87,7 @@ def load_condition(files: VisitFiles, grid: Grid) -> Volume:
             channels.append(np.full(grid.shape, BACKGROUND, dtype=np.float32))
             continue
         try:
-            channels.append(scale_mri(load_on_grid(path, grid), mask))
+            channels.append(scale_mri(load_on_grid(path, grid), mask, scaling))
         except ValueError as error:
             raise VolumeError(f"{path}: {error}; check the image and its mask.") from error
     return np.stack(channels)

@@ -199,6 +199,7 @@ def _sidecar(
         "ModelName": synthesizer.run.path.resolve().name,
         "Method": manifest.method,
         "WeightsSHA256": synthesizer.run.weights_sha256(),
+        **({"WeightsOrigin": manifest.origin} if manifest.origin else {}),
         "Inputs": list(used),
         "Sampler": sample.sampler,
         "Steps": sample.steps,

@@ -141,7 +141,7 @@ class Synthesizer:
                 channels.append(np.full(images.grid.shape, BACKGROUND, np.float32))
                 continue
             try:
-                channels.append(scale_mri(volume, images.mask))
+                channels.append(scale_mri(volume, images.mask, self.manifest.mri_scaling))
             except ValueError as error:
                 raise SubjectError(f"{name}: {modality}: {error}; check the image and its mask.") from error
         return np.stack(channels)

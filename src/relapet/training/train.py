@@ -13,7 +13,8 @@ from pydantic import BaseModel
 
 from relapet.cohort.bids import VisitFiles, index_derivative
 from relapet.cohort.grid import SPACE
-from relapet.data.dataset import DataConfig, Pair, PairedVolumes, build_cache, usable_visits
+from relapet.data.cache import Cache
+from relapet.data.dataset import DataConfig, Pair, PairedVolumes, fill_cache, usable_visits
 from relapet.data.split import Split, check_split, split_subjects
 from relapet.data.volumes import derivative_grid
 from relapet.errors import InputError
@@ -128,7 +129,8 @@ def prepare_material(
                 messages.warn(problem)
             advance(count, "")
 
-        cache, good = build_cache(known, tracers, grid, run.path / "cache", one_done)
+        cache = Cache(run.path / "cache", grid, data.mri_scaling)
+        good = fill_cache(known, tracers, cache, one_done)
     parts = {part: [f for f in good if f.visit.subject in split[part]] for part in ("train", "validation")}
     training = PairedVolumes(parts["train"], tracers, cache, data.pet_scaling)
     if not len(training):
@@ -164,6 +166,7 @@ def _manifest(
         },
         inputs=settings.data.inputs,
         required_inputs=settings.data.required_inputs,
+        mri_scaling=settings.data.mri_scaling,
         pet_scaling=settings.data.pet_scaling,
         split={part: list(names) for part, names in split.items()},
         seeds={"train": settings.train.seed, "split": settings.data.split_seed},

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
@@ -17,8 +14,8 @@ from relapet.model.losses import (
     relativistic_discriminator_loss,
     relativistic_generator_loss,
 )
+from support import DATA, recipe_weights
 
-DATA = Path(__file__).parents[2] / "data"
 TOLERANCE = {"rtol": 0.0, "atol": 1e-5}
 TIMESTEPS = (0, 10, 250, 500, 750, 999)
 SCHEDULE = scaled_linear_schedule(1000, 5e-4, 1.95e-2)
@@ -29,28 +26,6 @@ GAMMA = 1e-3
 def reference() -> dict[str, Tensor]:
     with np.load(DATA / "released_reference.npz") as arrays:
         return {name: torch.from_numpy(np.asarray(arrays[name])) for name in arrays.files}
-
-
-def recipe_weights(network: str) -> dict[str, Tensor]:
-    """The weights that tests/data/README.md describes."""
-    layout = json.loads((DATA / "released_state_dict_layout.json").read_text())[network]
-    rng = np.random.default_rng(layout["seed"])
-    weights = {}
-    for name, shape, kind in layout["keys"]:
-        if kind == "int":
-            weights[name] = torch.zeros(shape, dtype=torch.int64)
-            continue
-        w = rng.standard_normal(shape)
-        if len(shape) > 1:
-            w = w / np.sqrt(np.prod(shape[1:]))
-        elif name.endswith("running_var"):
-            w = 1 + 0.1 * np.abs(w)
-        elif name.endswith(".weight"):
-            w = 1 + 0.1 * w
-        else:
-            w = 0.1 * w
-        weights[name] = torch.from_numpy(np.asarray(w, dtype=np.float32))
-    return weights
 
 
 @pytest.fixture(scope="module")
