@@ -14,7 +14,7 @@ from rich.table import Table
 
 import relapet
 from relapet.console import Terminal
-from relapet.errors import InputError, RelapetError
+from relapet.errors import InputError, RelapetError, Stopped
 
 app = typer.Typer(
     name="relapet",
@@ -104,6 +104,9 @@ def train(
     set_: Annotated[
         list[str] | None, typer.Option("--set", help="Single settings, over both: key=value.")
     ] = None,
+    devices: Annotated[
+        int | None, typer.Option(min=1, help="GPUs (or processes, without a GPU) to train on.")
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the run's last checkpoint.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print every setting and stop.")] = False,
     quiet: Quiet = False,
@@ -113,13 +116,15 @@ def train(
     """Train a model on model-ready derivatives."""
     from relapet import api
     from relapet.config import load_config
+    from relapet.training.distributed import is_first_process
 
     if preset is None and config is None:
         raise InputError(
             "Training needs settings; give --preset NAME (see relapet info presets) or --config FILE."
         )
-    terminal = Terminal(quiet)
-    settings = load_config(preset, config, set_ or ())
+    terminal = Terminal(quiet or not is_first_process())
+    single = [*(set_ or ()), *([] if devices is None else [f"train.devices={devices}"])]
+    settings = load_config(preset, config, single)
     if dry_run:
         _show_settings(terminal, settings)
         return
@@ -296,6 +301,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 f"relapet: unexpected error: {kind}: {error}; run again with --debug to see where.",
                 file=sys.stderr,
             )
+        if isinstance(error, Stopped):
+            return 128 + error.signal_number
         return 2 if isinstance(error, InputError) else 1
     return 0
 

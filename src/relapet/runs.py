@@ -117,6 +117,11 @@ class RunFolder:
         """One row every few steps."""
         return self.path / "log.tsv"
 
+    @property
+    def figures(self) -> Path:
+        """Pictures of validation subjects."""
+        return self.path / "figures"
+
     def write_config(self, settings: dict[str, Any]) -> None:
         """Write the resolved settings."""
         write_text(self.config, yaml.safe_dump(settings, sort_keys=False))

@@ -98,6 +98,7 @@ class Rela:
             lr_ratio=self.config.discriminator_lr_ratio,
             betas=self.config.discriminator_betas,
             start_step=self.config.adversarial_start,
+            detached=True,
         )
         return [discriminator, generator]
 
