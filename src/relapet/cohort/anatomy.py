@@ -30,11 +30,11 @@ from relapet.types import Labels, Mask, Volume
 
 VELOCITY_GRID = Grid("velocity", 4.0, (48, 56, 48))
 _SQUARINGS = 6
-_RANDOM_FIELDS = ((14.0, 2.0), (6.0, 0.8))
+_RANDOM_FIELDS = ((16.0, 1.4), (6.0, 0.5))
 """Smoothness (SD of the kernel, mm) and displacement (SD, mm) of the random part of v."""
-_SCALE_SD = 0.02
+_SCALE_SD = 0.01
 """Between-subject SD of each axis's residual scale after registration to the template."""
-_TAU_LOSS, _AMYLOID_LOSS, _TRAIT_LOSS = 0.30, 0.12, 0.035
+_TAU_LOSS, _AMYLOID_LOSS, _TRAIT_LOSS = 0.40, 0.10, 0.05
 """Cortical tissue lost at burden 1 where the signature is 1, and per SD of a lobe's thickness trait."""
 _TAU_LOG_VOLUME = -0.45
 """Logarithm of the medial temporal volume factor at tau burden 1."""

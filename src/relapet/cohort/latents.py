@@ -22,7 +22,7 @@ from relapet.cohort.regions import CORTICAL_LOBES, LOBES
 Array = npt.NDArray[np.float64]
 
 PATHOLOGIES = ("amyloid", "tau", "inflammation")
-HIDDEN_SHARE = {"amyloid": 0.58, "tau": 0.34, "inflammation": 0.40}
+HIDDEN_SHARE = {"amyloid": 0.50, "tau": 0.18, "inflammation": 0.25}
 """Share of each pathology's liability (variance) that MRI cannot show; the regional part adds the rest."""
 HIDDEN_TAU_FROM_AMYLOID = 0.4
 """Correlation of hidden tau with hidden amyloid."""
@@ -38,7 +38,7 @@ DRAWS = (
     *_SCALARS,
     *(f"thickness_{lobe}" for lobe in CORTICAL_LOBES),
     *(f"flair_{lobe}" for lobe in LOBES),
-    *(f"t1_{lobe}" for lobe in ("deep", "white")),
+    *(f"t1_{lobe}" for lobe in LOBES),
 )
 """Names of the independent standard normal draws of one subject, in the order of the stream."""
 
@@ -57,7 +57,7 @@ class Population:
     tau_shift: float = 0.0
     """Added to the liabilities (in SD): how a clinic's patients differ from volunteers."""
     excluded_genotypes: tuple[str, ...] = ()
-    """TSPO genotypes screened out before enrolment."""
+    """TSPO genotypes screened out before enrolment, as PBR28 studies do with low-affinity binders."""
 
 
 @dataclass(frozen=True)
@@ -156,7 +156,7 @@ def structural_model(population: Population, draws: Array, hidden_draws: Array) 
     burden = {name: burden_of(name, visible[name] + hidden[name]) for name in PATHOLOGIES}
     visible_burden = {name: expected_burden(name, visible[name]) for name in PATHOLOGIES}
     log_lesions = (
-        np.log(2.0) + 0.55 * decades + 0.10 * exposure / 10 + 0.15 * visible["amyloid"]
+        np.log(3.0) + 0.55 * decades + 0.10 * exposure / 10 + 0.35 * visible["amyloid"]
         + 0.55 * z["lesions"] + 0.35 * z["inflammation"]
     )  # fmt: skip
     cortical_loss = 0.05 + 0.018 * decades + 0.015 * z["cortex"]
@@ -170,7 +170,7 @@ def structural_model(population: Population, draws: Array, hidden_draws: Array) 
         burden=burden,
         visible_burden=visible_burden,
         lesion_ml=np.clip(np.exp(log_lesions), 0.05, 60.0),
-        ventricle_growth=0.15 + 0.28 * decades + 0.25 * visible_burden["tau"] + 0.22 * z["ventricles"],
+        ventricle_growth=0.35 + 0.40 * decades + 0.25 * visible_burden["tau"] + 0.30 * z["ventricles"],
         cortical_loss=cortical_loss,
         traits={name: z[name] for name in DRAWS[len(_SCALARS) :]},
         uniform={name: special.ndtr(z[name]) for name in ("scanner", "genotype")},

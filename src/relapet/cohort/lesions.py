@@ -106,7 +106,7 @@ def build_lesions(anatomy: Anatomy, volume_ml: float, rng: np.random.Generator) 
                 )
             index = tuple(int(np.clip(round(g), 0, n - 1)) for g, n in zip(guess, grid.shape, strict=True))
             _add_ellipsoid(lesion, anatomy.template_mm, index, centre, semi_axes, grid.voxel_size)
-    cerebral = np.isin(anatomy.white_label, [2, 41, 77])
+    cerebral = np.isin(anatomy.white_label, [2, 41])
     return np.asarray(
         np.clip(lesion * np.minimum(anatomy.white * 1.3, 1.0) * cerebral, 0, 1), dtype=np.float32
     )

@@ -7,7 +7,7 @@ from scipy import ndimage
 
 from relapet.cohort.anatomy import Anatomy
 from relapet.cohort.latents import Latents
-from relapet.cohort.regions import INFLAMMATION_FLAIR, LOBES, lobe_of_label, signature
+from relapet.cohort.regions import AMYLOID_ATROPHY, INFLAMMATION_FLAIR, LOBES, lobe_of_label, signature
 from relapet.cohort.scanner import FWHM_PER_SD, Scanner, slow_field
 from relapet.types import Volume
 
@@ -16,8 +16,10 @@ TEMPLATE_T1_LEVELS = (60.0, 165.0, 215.0)
 _LESION_T1_LOSS = 45.0
 _FLAIR_TEXTURE = -0.35
 """How much of the T1 texture FLAIR shows, inverted."""
-_FLAIR_INFLAMMATION, _FLAIR_TRAIT, _T1_TRAIT = 0.14, 0.035, 0.030
+_FLAIR_INFLAMMATION, _FLAIR_TRAIT, _T1_TRAIT = 0.12, 0.04, 0.04
 """Relative FLAIR brightening at full inflammation; relative signal per SD of a lobe's trait."""
+_T1_AMYLOID = 0.15
+"""Relative T1w brightening of cortex with amyloid: the grey-white boundary blurs."""
 _GAIN_SD = 0.15
 
 
@@ -30,10 +32,9 @@ def _table(values: dict[int, float], size: int) -> Volume:
 def _regional(anatomy: Anatomy, values: dict[int, float]) -> Volume:
     """A value by label as a map, by what share of the voxel each label's tissue fills."""
     table = _table(values, int(max(anatomy.grey_label.max(), anatomy.white_label.max())) + 1)
-    return np.asarray(
-        anatomy.grey * table[anatomy.grey_label] + anatomy.white * table[anatomy.white_label],
-        dtype=np.float32,
-    )
+    signal = anatomy.grey * table[anatomy.grey_label] + anatomy.white * table[anatomy.white_label]
+    # Signal fades over a few millimetres: no lobe ends at a wall.
+    return np.asarray(ndimage.gaussian_filter(signal, 2.0 / anatomy.grid.voxel_size), dtype=np.float32)
 
 
 def flair_signal(latents: Latents) -> dict[int, float]:
@@ -51,11 +52,15 @@ def flair_signal(latents: Latents) -> dict[int, float]:
 
 
 def t1_signal(latents: Latents) -> dict[int, float]:
-    """Relative T1w signal of deep nuclei (iron) and white matter (myelin)."""
+    """Relative T1w signal of each label: iron in grey matter, myelin in white."""
+    amyloid = signature(AMYLOID_ATROPHY)
     return {
-        index: float(_T1_TRAIT * latents.traits[f"t1_{lobe}"])
+        index: float(
+            _T1_TRAIT * latents.traits[f"t1_{lobe}"]
+            + _T1_AMYLOID * amyloid.get(index, 0.0) * latents.visible_burden["amyloid"]
+        )
         for index, lobe in lobe_of_label().items()
-        if lobe in {"deep", "white"}
+        if lobe in LOBES
     }
 
 

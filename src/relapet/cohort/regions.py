@@ -48,7 +48,8 @@ TAU_ATROPHY = {
 AMYLOID_ATROPHY = {
     **dict.fromkeys(("precuneus", "posteriorcingulate", "isthmuscingulate"), 1.0),
     **dict.fromkeys(("inferiorparietal", "superiorparietal", "supramarginal"), 0.7),
-    **dict.fromkeys(("rostralmiddlefrontal", "superiorfrontal", "medialorbitofrontal"), 0.4),
+    **dict.fromkeys(("rostralmiddlefrontal", "superiorfrontal", "medialorbitofrontal"), 0.7),
+    **dict.fromkeys(("lateralorbitofrontal", "rostralanteriorcingulate", "middletemporal"), 0.5),
 }
 """Region to relative cortical thinning with amyloid (Becker et al., Ann Neurol 2011)."""
 
@@ -77,20 +78,20 @@ def lobe_of_label() -> dict[int, str]:
 
 
 def is_cortex(index: int) -> bool:
-    """Whether an atlas index is a cortical parcel."""
-    return index >= 1000
+    """Whether an atlas index is a named cortical parcel."""
+    return index >= 1000 and base_name(atlas_names()[index]) != "unknown"
 
 
 def carries_white(index: int) -> bool:
-    """Whether the label names white matter, so that only white matter carries its uptake."""
-    name = base_name(atlas_names()[index])
-    return lobe_of_label()[index] == "white" or name == "Cerebellum-White-Matter"
+    """Whether white matter carries the label's uptake; callosum and hypointensities are cerebral white."""
+    return base_name(atlas_names()[index]) in {"Cerebral-White-Matter", "Cerebellum-White-Matter"}
 
 
 def carries_all(index: int) -> bool:
     """Whether grey and white matter inside the label carry its uptake alike: nuclei, brainstem, plexus."""
     name = base_name(atlas_names()[index])
-    return lobe_of_label()[index] == "deep" or name in {"Hippocampus", "Amygdala"}
+    deep = lobe_of_label()[index] == "deep" and name != "vessel"
+    return deep or name in {"Hippocampus", "Amygdala"}
 
 
 def signature(table: dict[str, float]) -> dict[int, float]:

@@ -54,7 +54,7 @@ class Site:
 _RESEARCH_SCANNER = Scanner(
     name="research-1",
     psf_fwhm_mm=6.0,
-    pet_noise=0.10,
+    pet_noise=0.085,
     noise_fwhm_mm=5.0,
     pet_drift=0.012,
     t1_levels=(55.0, 160.0, 215.0),
@@ -77,7 +77,7 @@ SITES: dict[str, Site] = {
         "adni",
         Population(
             age_mean=73.5, age_sd=7.5, age_range=(55.0, 90.0), male_fraction=0.52,
-            amyloid_shift=-0.30, tau_shift=0.10,
+            amyloid_shift=-0.30, tau_shift=0.10, excluded_genotypes=("LAB",),
         ),
         (
             Scanner("adni-1", 8.0, 0.10, 6.5, 0.015, (70.0, 150.0, 205.0), (40.0, 140.0, 105.0, 205.0), 3.0, 0.035, 0.03),

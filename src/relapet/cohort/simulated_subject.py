@@ -18,7 +18,14 @@ from relapet.cohort.lesions import build_lesions
 from relapet.cohort.mri import simulate_mri
 from relapet.cohort.scanner import SITES, Scanner, Site, pet_noise, point_spread
 from relapet.cohort.template import atlas_names
-from relapet.cohort.uptake import TEXTURE_SD, activity_map, genotype_of, regional_suvr, texture
+from relapet.cohort.uptake import (
+    TEXTURE_SD,
+    activity_map,
+    genotype_frequency,
+    genotype_of,
+    regional_suvr,
+    texture,
+)
 from relapet.errors import InputError
 from relapet.tracers import TracerSpec, load_tracers
 from relapet.types import Mask, Volume
@@ -124,7 +131,9 @@ def simulate_latents(config: SimulationConfig, index: int) -> tuple[Latents, Sca
     scanners = config.site.scanners
     scanner = scanners[min(int(latents.uniform["scanner"] * len(scanners)), len(scanners) - 1)]
     genotype = {
-        tracer.genotype.gene: str(genotype_of(tracer, config.site.population, latents.uniform["genotype"]))
+        tracer.genotype.gene: str(
+            genotype_of(genotype_frequency(tracer, config.site.population), latents.uniform["genotype"])
+        )
         for tracer in load_tracers().values()
         if tracer.genotype is not None
     }

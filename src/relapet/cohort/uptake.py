@@ -28,6 +28,7 @@ from relapet.cohort.sources import SOURCE_GRID, load_sources
 from relapet.cohort.template import atlas_names
 from relapet.errors import InputError
 from relapet.tracers import TracerSpec, get_tracer
+from relapet.tracers.spec import Genotype
 from relapet.types import Volume
 
 Array = npt.NDArray[np.float64]
@@ -38,9 +39,10 @@ TEXTURE_SD, TEXTURE_FWHM_MM = 0.025, 16.0
 """Smooth random field of uptake inside regions (hidden): SD as a fraction, and width."""
 LESION_UPTAKE = {"amyloid": -0.20, "tau": -0.05, "inflammation": 0.10}
 """Relative change of white-matter uptake inside a lesion (PiB: Goodheart et al., Neurology 2015)."""
-_BASELINE_TRAIT = {"amyloid": ("thickness", 1.0), "tau": ("thickness", -1.0), "inflammation": ("flair", 1.0)}
-"""Which MRI trait of its lobe goes with the visible part of a region's baseline, and its sign."""
-_ANATOMY_SD = {"amyloid": 0.0, "tau": 0.0, "inflammation": 0.0}
+_BASELINE_TRAIT = {"amyloid": "thickness", "tau": "t1", "inflammation": "flair"}
+"""Which MRI trait of its lobe goes with the visible part of a region's baseline."""
+_ANATOMY_SD = 0.025
+"""SD, as a fraction, that anatomy alone (partial volume) gives a measured regional SUVr; seen on MRI."""
 _LOCAL_WEIGHTS = {"brain": 0.35, "pair": 0.45, "side": 0.20}
 """How the hidden regional part divides (variance): whole brain, both sides of a region, one side."""
 _POPULATION_DRAWS = 3000
@@ -133,19 +135,17 @@ def _table(tracer: TracerSpec) -> _Table:
     )
 
 
-def _trait_of_component(tracer: TracerSpec) -> list[tuple[str | None, float]]:
-    kind, sign = _BASELINE_TRAIT[tracer.burden]
-    lobes = lobe_of_label()
-    traits: list[tuple[str | None, float]] = []
+def _traits(tracer: TracerSpec, latents: Latents) -> Any:
+    """The MRI trait that goes with each component's baseline, standard normal, (..., C); 0 where there is none."""
+    kind, lobes = _BASELINE_TRAIT[tracer.burden], lobe_of_label()
+    absent = np.zeros_like(latents.traits["t1_white"])
+    columns = []
     for index in load_components().labels:
         lobe = lobes[index]
-        if lobe in {"cerebellum", "csf"}:
-            traits.append((None, 0.0))
-        elif kind == "thickness" and lobe not in CORTICAL_LOBES:
-            traits.append((f"t1_{lobe}", 1.0))
-        else:
-            traits.append((f"{kind}_{lobe}", sign))
-    return traits
+        # Only cortex has a thickness: nuclei and white matter go with their T1w signal.
+        name = f"t1_{lobe}" if kind == "thickness" and lobe not in CORTICAL_LOBES else f"{kind}_{lobe}"
+        columns.append(latents.traits.get(name, absent))
+    return np.stack(columns, axis=-1)
 
 
 def fill(burden: Any, onset: Array) -> Any:
@@ -171,41 +171,35 @@ def genotype_frequency(tracer: TracerSpec, population: Population) -> dict[str, 
     return {name: share / sum(kept.values()) for name, share in kept.items()}
 
 
-def genotype_of(tracer: TracerSpec, population: Population, uniform: Any) -> Any:
+def genotype_of(frequency: dict[str, float], uniform: Any) -> Any:
     """Genotype names for uniform draws."""
-    frequency = genotype_frequency(tracer, population)
     edges = np.cumsum(list(frequency.values()))[:-1]
     return np.array(list(frequency))[np.searchsorted(edges, uniform)]
 
 
-def _contrast(tracer: TracerSpec, population: Population, uniform: Any) -> tuple[Any, float]:
-    """Factor on (SUVr - 1) of the subject, and the population's expectation of it."""
-    if tracer.genotype is None:
-        return np.ones_like(uniform), 1.0
-    factor = tracer.genotype.contrast
-    frequency = genotype_frequency(tracer, population)
-    own = np.vectorize(factor.__getitem__, otypes=[float])(genotype_of(tracer, population, uniform))
-    return own, sum(share * factor[name] for name, share in frequency.items())
+def _contrast(genotype: Genotype, frequency: dict[str, float], uniform: Any) -> tuple[Any, float]:
+    """Factor on (SUVr - 1) for each uniform draw, and the population's expectation of it."""
+    factors = np.vectorize(genotype.contrast.__getitem__, otypes=[float])(genotype_of(frequency, uniform))
+    return np.asarray(factors), sum(share * genotype.contrast[name] for name, share in frequency.items())
 
 
 def _regional(tracer: TracerSpec, population: Population, latents: Latents) -> tuple[Any, Any]:
     """Measured regional SUVr, (..., C): expected from what MRI shows, and with the hidden pathology."""
     table = _table(tracer)
-    traits = np.stack(
-        [
-            np.zeros_like(latents.traits["flair_deep"]) if name is None else sign * latents.traits[name]
-            for name, sign in _trait_of_component(tracer)
-        ],
-        axis=-1,
-    )
     decades = (np.asarray(latents.age)[..., None] - 60) / 10
     spread = np.sqrt(1 - tracer.invisible_share)
-    healthy = table.baseline + table.age * decades + table.sd * spread * traits
+    healthy = table.baseline + table.age * decades + table.sd * spread * _traits(tracer, latents)
     pathology = tracer.burden
     expected = healthy + table.pathology * _expected_fill(pathology, latents.visible[pathology], table.onset)
     total = healthy + table.pathology * fill(latents.burden[pathology], table.onset)
-    own, mean = _contrast(tracer, population, np.asarray(latents.uniform["genotype"]))
-    return 1 + mean * (expected - 1), 1 + own[..., None] * (total - 1)
+    if tracer.genotype is None:
+        return expected, total
+    own, mean = _contrast(
+        tracer.genotype, genotype_frequency(tracer, population), latents.uniform["genotype"]
+    )
+    spared = np.isin([atlas_names()[i] for i in load_components().labels], tracer.genotype.spared)
+    own, mean = np.where(spared, 1.0, own[..., None]), np.where(spared, 1.0, mean)
+    return 1 + mean * (expected - 1), 1 + own * (total - 1)
 
 
 def _reference_weights(tracer: TracerSpec) -> Array:
@@ -229,7 +223,7 @@ def local_sd(tracer_name: str, population: Population) -> Array:
     weights = _reference_weights(tracer)
     expected = expected / (expected @ weights)[:, None]
     total = total / (total @ weights)[:, None]
-    visible = expected.var(axis=0) + (_ANATOMY_SD[tracer.burden] * expected.mean(axis=0)) ** 2
+    visible = expected.var(axis=0) + (_ANATOMY_SD * expected.mean(axis=0)) ** 2
     hidden = (total - expected).var(axis=0)
     woven = (TEXTURE_SD * components.texture_sd * expected.mean(axis=0)) ** 2
     share = tracer.invisible_share

@@ -82,14 +82,14 @@ def conformal_quantile(scores: Floats, level: float) -> float:
     return math.inf if rank > scores.size else float(np.sort(scores)[rank - 1])
 
 
-def read_predictions(root: Path, segmentation: str = "DK") -> pd.DataFrame:
+def read_predictions(root: Path) -> pd.DataFrame:
     """The VOI tables of a synthetic tree as subject, session, tracer, voi, mean, sd (NaN with one sample).
 
     Raises InputError where there is none or where one has no column mean.
     """
-    tables = read_voi_tables(root, "synth", segmentation)
+    tables = read_voi_tables(root, "synth")
     if not tables:
-        raise InputError(f"{root} holds no *_seg-{segmentation}_desc-synth_suvr.tsv; synthesize it anew.")
+        raise InputError(f"{root} holds no *_seg-DK_desc-synth_suvr.tsv; synthesize it anew.")
     for path, frame in tables.items():
         if "mean" not in frame:
             raise InputError(f"{path} lacks the column mean; synthesize it anew.")

@@ -172,7 +172,8 @@ def _radial_shells(shape: tuple[int, ...]) -> npt.NDArray[np.intp]:
     return np.asarray(np.rint(radius * min(shape)), dtype=np.intp)
 
 
-def _radial_spectrum_db(volume: Volume, brain: Mask) -> npt.NDArray[np.float64]:
+def radial_spectrum_db(volume: Volume, brain: Mask) -> npt.NDArray[np.float64]:
+    """Log radial power spectrum in the brain, dB; entry k is (k + 1) / (shortest side) cycles a voxel."""
     centred = np.where(brain, volume - volume[brain].mean(dtype=np.float64), 0)
     power = np.abs(np.fft.rfftn(centred)) ** 2
     shells = _radial_shells(volume.shape).ravel()
@@ -183,7 +184,7 @@ def _radial_spectrum_db(volume: Volume, brain: Mask) -> npt.NDArray[np.float64]:
 
 def spectrum_distance(pair: Pair) -> float:
     """Root mean squared difference of the two log radial power spectra up to Nyquist, dB."""
-    real, synthetic = (_radial_spectrum_db(v, pair.brain) for v in (pair.real, pair.synthetic))
+    real, synthetic = (radial_spectrum_db(v, pair.brain) for v in (pair.real, pair.synthetic))
     return float(np.sqrt(np.mean((synthetic - real) ** 2)))
 
 

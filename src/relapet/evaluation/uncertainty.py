@@ -18,7 +18,6 @@ import pandas as pd
 from statsmodels.stats.proportion import proportion_confint
 
 from relapet.cohort.bids import find_visits, index_derivative
-from relapet.cohort.grid import SPACE
 from relapet.cohort.nifti import load_volume
 from relapet.errors import InputError
 from relapet.evaluation.statistics import bootstrap_mean
@@ -44,16 +43,15 @@ class UncertaintyConfig:
     seed: int = 0
 
 
-def read_samples(root: Path, segmentation: str = "DK") -> pd.DataFrame:
+def read_samples(root: Path) -> pd.DataFrame:
     """The samples of a synthetic tree by VOI: subject, session, tracer, voi, sample-0 ... sample-(N-1).
 
     Raises InputError where there is none, where a table lacks its columns, and where N differs.
     """
-    tables = read_voi_tables(root, "synthsamples", segmentation)
+    tables = read_voi_tables(root, "synthsamples")
     if not tables:
         raise InputError(
-            f"{root} holds no *_seg-{segmentation}_desc-synthsamples_suvr.tsv; "
-            "synthesize with --samples 2 or more."
+            f"{root} holds no *_seg-DK_desc-synthsamples_suvr.tsv; synthesize with --samples 2 or more."
         )
     first, n = next((path, len(sample_columns(frame))) for path, frame in tables.items())
     for path, frame in tables.items():
@@ -68,7 +66,7 @@ def read_samples(root: Path, segmentation: str = "DK") -> pd.DataFrame:
     return joined[[*KEYS, *sample_columns(joined)]]
 
 
-def read_voi_tables(root: Path, desc: str, segmentation: str = "DK") -> dict[Path, pd.DataFrame]:
+def read_voi_tables(root: Path, desc: str) -> dict[Path, pd.DataFrame]:
     """The VOI tables of a synthetic tree (desc- synth or synthsamples) by path, with the columns of `KEYS`.
 
     Raises InputError for a table that cannot be read or has no column name.
@@ -76,8 +74,7 @@ def read_voi_tables(root: Path, desc: str, segmentation: str = "DK") -> dict[Pat
     tables: dict[Path, pd.DataFrame] = {}
     for visit in find_visits(root):
         for tracer in load_tracers().values():
-            entities = f"{visit.stem}_trc-{tracer.label}_space-{SPACE}_meas-SUVR_seg-{segmentation}"
-            path = visit.folder(root, "pet") / f"{entities}_desc-{desc}_suvr.tsv"
+            path = visit.voi_table(root, tracer, desc)
             if path.is_file():
                 keys = {"subject": visit.subject, "session": visit.session or "", "tracer": tracer.name}
                 tables[path] = _read_table(path).assign(**keys)

@@ -74,8 +74,8 @@ class _Slice:
 
 
 def subject_panel(
-    t1w: Volume,
-    flair: Volume,
+    t1w: Volume | None,
+    flair: Volume | None,
     real: Volume | None,
     synthetic: Volume,
     tracer: TracerSpec,
@@ -83,20 +83,20 @@ def subject_panel(
     title: str,
     view: PanelView | None = None,
 ) -> Figure:
-    """Slices of one subject's images; without ``real`` only T1w, FLAIR and the synthetic PET.
+    """Slices of one subject's images; T1w or FLAIR may be missing, and without ``real`` no difference is shown.
 
     All images are ``(X, Y, Z)`` in RAS+ on the grid of ``affine``; MRI in arbitrary units, brain-only (zero
     outside the brain), PET in SUVr. PET is shown in the tracer's display window, the difference synthetic -
     real inside the brain on a symmetric scale of a quarter of that window to each side. Raises ValueError
-    for shapes that differ, for another orientation and for an empty T1w.
+    for shapes that differ, for another orientation and without an MRI that shows where the brain is.
     """
     view = view or PanelView()
-    images = [t1w, flair, synthetic, *([] if real is None else [real])]
-    _check(images, affine)
-    brain = np.asarray(t1w) != 0
-    if not brain.any():
-        raise ValueError("The T1w image is empty (all zero); give the brain-extracted one.")
-    columns = _columns(t1w, flair, real, synthetic, tracer)
+    mri = {name: image for name, image in (("T1w", t1w), ("FLAIR", flair)) if image is not None}
+    _check([*mri.values(), synthetic, *([] if real is None else [real])], affine)
+    if not mri or not all(image.any() for image in mri.values()):
+        raise ValueError("The T1w or FLAIR image is missing or empty (all zero); give brain-extracted ones.")
+    brain = next(iter(mri.values())) != 0
+    columns = _columns(mri, brain, real, synthetic, tracer)
     cuts = [_cut(plane, mm, brain, affine) for plane, mm in view.slices]
     with house_style():
         return _draw(columns, cuts, view, tracer, title)
@@ -117,21 +117,17 @@ def _mri_window(image: Volume, brain: Mask) -> tuple[float, float]:
 
 
 def _columns(
-    t1w: Volume, flair: Volume, real: Volume | None, synthetic: Volume, tracer: TracerSpec
+    mri: dict[str, Volume], brain: Mask, real: Volume | None, synthetic: Volume, tracer: TracerSpec
 ) -> list[_Column]:
-    brain = np.asarray(t1w) != 0
+    columns = [_Column(name, image, "gray", _mri_window(image, brain)) for name, image in mri.items()]
     suvr = tracer.display_window
-    columns = [
-        _Column("T1w", t1w, "gray", _mri_window(t1w, brain)),
-        _Column("FLAIR", flair, "gray", _mri_window(flair, brain)),
-    ]
     if real is not None:
-        columns.append(_Column(f"Real {tracer.ligand}", real, _PET_MAP, suvr))
-    columns.append(_Column(f"Synthetic {tracer.ligand}", synthetic, _PET_MAP, suvr))
+        columns.append(_Column(f"Measured {tracer.label}", real, _PET_MAP, suvr))
+    columns.append(_Column(f"Synthetic {tracer.label}", synthetic, _PET_MAP, suvr))
     if real is not None:
         reach = (tracer.display_window[1] - tracer.display_window[0]) / 4
         difference = np.where(brain, synthetic - real, np.nan)  # NaN is not drawn
-        columns.append(_Column("Synthetic − real", difference, _DIFFERENCE_MAP, (-reach, reach)))
+        columns.append(_Column("Synthetic − measured", difference, _DIFFERENCE_MAP, (-reach, reach)))
     return columns
 
 

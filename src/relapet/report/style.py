@@ -6,12 +6,14 @@ state and no user style file touches them.
 
 from __future__ import annotations
 
+import re
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 import matplotlib
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from relapet.files import atomic_path
 
@@ -59,6 +61,47 @@ def new_figure(width_inches: float, height_inches: float, title: str) -> Figure:
     figure = Figure(figsize=(width_inches, height_inches), layout="constrained")
     figure.suptitle(title)
     return figure
+
+
+def method_label(method: str) -> str:
+    """A method's name as figures print it."""
+    return method.replace("_", " ")
+
+
+def voi_label(name: str) -> str:
+    """A VOI's or composite's name as figures print it; Braak stages in their Roman numerals."""
+    if match := re.fullmatch(r"braak_(\d)_(\d)", name):
+        return "Braak " + "–".join(_ROMAN[int(stage)] for stage in match.groups())
+    text = name.replace("_", " ")
+    return text if text.startswith("ctx-") else text[:1].upper() + text[1:]
+
+
+_ROMAN = ("", "I", "II", "III", "IV", "V", "VI")
+
+
+def method_looks(methods: list[str]) -> dict[str, dict[str, Any]]:
+    """Colour and marker of each method; references (tracer mean, ceilings) are grey with open markers."""
+    looks: dict[str, dict[str, Any]] = {}
+    tested = [method for method in methods if method not in _REFERENCES]
+    for method in methods:
+        if method in _REFERENCES:
+            colour, marker, fill = "0.45", _REFERENCES[method], "white"
+        else:
+            number = tested.index(method)
+            colour, marker = PALETTE[number % len(PALETTE)], MARKERS[number % len(MARKERS)]
+            fill = colour
+        looks[method] = {"color": colour, "marker": marker, "markerfacecolor": fill}
+        looks[method] |= {"linestyle": "none", "markersize": 3.5}
+    return looks
+
+
+_REFERENCES = {"tracer_mean": "o", "visible_ceiling": "v", "noise_ceiling": "^"}
+
+
+def method_legend(figure: Figure, looks: dict[str, dict[str, Any]]) -> None:
+    """A legend of methods below the axes."""
+    handles = [Line2D([], [], label=method_label(method), **look) for method, look in looks.items()]
+    figure.legend(handles=handles, loc="outside lower center", ncols=min(len(handles), 4))
 
 
 def alternative_text(figure: Figure) -> str:

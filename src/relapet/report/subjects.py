@@ -1,47 +1,87 @@
-"""Pictures of single subjects from the trees on disk."""
+"""Pictures of single subjects from the trees on disk; best, median and worst are chosen by a metric."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
 
 from relapet.cohort.bids import Visit, find_visits
 from relapet.cohort.nifti import load_volume
-from relapet.errors import InputError
-from relapet.report.panels import subject_panel
+from relapet.errors import InputError, VolumeError
+from relapet.evaluation.image_metrics import METRICS
+from relapet.report.panels import PanelView, subject_panel
 from relapet.report.style import save_figure
 from relapet.tracers import TracerSpec
-from relapet.types import Volume
+
+
+def choose_subjects(
+    image_metrics: pd.DataFrame, tracer: TracerSpec, method: str, metric: str
+) -> dict[str, tuple[Visit, float]]:
+    """The visits with the best, median (the lower of two) and worst value of a metric, with that value.
+
+    Ties go to the first by label. Raises ValueError where the method has no value of the metric.
+    """
+    rows = image_metrics[(image_metrics["tracer"] == tracer.name) & (image_metrics["method"] == method)]
+    rows = rows.dropna(subset=[metric]).sort_values(["subject", "session"])
+    if rows.empty:
+        raise ValueError(f"image_metrics.tsv has no {metric} of {tracer.name} by {method}.")
+    goodness = METRICS[metric].goodness(rows[metric].to_numpy(np.float64))
+    order = np.argsort(-goodness, kind="stable")
+    places = {"best": order[0], "median": order[len(order) // 2], "worst": order[-1]}
+    return {name: _visit_and_value(rows.iloc[place], metric) for name, place in places.items()}
+
+
+def _visit_and_value(row: pd.Series, metric: str) -> tuple[Visit, float]:
+    session = str(row["session"]) if isinstance(row["session"], str) else "n/a"
+    labelled = session.removeprefix("ses-") if session.startswith("ses-") else None
+    return Visit(str(row["subject"]).removeprefix("sub-"), labelled), float(row[metric])
 
 
 def draw_subject(real: Path, synthetic: Path, subject: str, tracer: TracerSpec, folder: Path) -> Path:
-    """Draw T1w, FLAIR, measured and synthetic PET and their difference of a subject's first visit.
+    """Save the panel of a subject's first visit in ``folder``; returns the PNG's path.
 
-    Where there is no measured PET its column and the difference are left out. Raises InputError for an
-    unknown subject, VolumeError for unreadable files.
+    Raises InputError for an unknown subject, VolumeError as `panel_of_visit` does.
     """
     visits = [visit for visit in find_visits(synthetic) if visit.subject == subject]
     if not visits:
         raise InputError(f"{synthetic} has no subject {subject}; check the label.")
     visit = visits[0]
-    image = load_volume(visit.pet(synthetic, tracer, "synth"))
-    measured = visit.pet(real, tracer)
-    figure = subject_panel(
-        _data(visit.t1w(real)),
-        _data(visit.flair(real)),
-        _data(measured) if measured.is_file() else None,
-        np.asarray(image.dataobj, dtype=np.float32),
-        tracer,
-        image.affine,
-        _title(visit, tracer, measured.is_file()),
-    )
+    shown = "measured and synthetic" if visit.pet(real, tracer).is_file() else "synthetic"
+    figure = panel_of_visit(real, synthetic, visit, tracer, f"{visit.stem}: {shown} {tracer.ligand} PET")
     return save_figure(figure, folder / f"{visit.stem}_trc-{tracer.label}_desc-synth.png")
 
 
-def _title(visit: Visit, tracer: TracerSpec, compared: bool) -> str:
-    return f"{visit.stem}: {'measured and synthetic' if compared else 'synthetic'} {tracer.ligand} PET"
+def panel_of_visit(
+    real: Path, synthetic: Path, visit: Visit, tracer: TracerSpec, title: str, view: PanelView | None = None
+) -> Figure:
+    """`subject_panel` of a visit from a measured and a synthetic derivative tree.
 
-
-def _data(path: Path) -> Volume:
-    return np.asarray(load_volume(path).dataobj, dtype=np.float32)
+    Measured PET, and one of T1w and FLAIR, are left out where ``real`` has none. Raises VolumeError for
+    images that are unreadable or on different grids, and where ``real`` has neither MRI.
+    """
+    made = load_volume(visit.pet(synthetic, tracer, "synth"))
+    paths = {"T1w": visit.t1w(real), "FLAIR": visit.flair(real), "measured PET": visit.pet(real, tracer)}
+    images = {name: load_volume(path) for name, path in paths.items() if path.is_file()}
+    if not {"T1w", "FLAIR"} & images.keys():
+        raise VolumeError(
+            f"{visit.folder(real, 'anat')} has neither T1w nor FLAIR; give the model-ready tree."
+        )
+    for name, image in images.items():
+        if image.shape != made.shape or not np.allclose(image.affine, made.affine, atol=1e-2):
+            raise VolumeError(
+                f"The {name} of {visit.stem} is on another grid than its synthetic PET; resample it."
+            )
+    arrays = {name: np.asarray(image.dataobj, dtype=np.float32) for name, image in images.items()}
+    return subject_panel(
+        arrays.get("T1w"),
+        arrays.get("FLAIR"),
+        arrays.get("measured PET"),
+        np.asarray(made.dataobj, dtype=np.float32),
+        tracer,
+        made.affine,
+        title,
+        view,
+    )

@@ -7,39 +7,14 @@ from PIL import Image
 
 from relapet.cohort.grid import GRIDS
 from relapet.report.figures import PanelView, alternative_text, save_figure, subject_panel
-from relapet.tracers import TracerSpec
+from relapet.tracers import TracerSpec, get_tracer
 
 GRID = GRIDS["4mm"]
 
 
 @pytest.fixture(scope="module")
 def tracer() -> TracerSpec:
-    uptake = {
-        "region": "c",
-        "labels": ("a",),
-        "baseline": 1,
-        "sd": 0.1,
-        "population_range": (1, 2),
-        "source": "-",
-    }
-    return TracerSpec(
-        name="toy",
-        label="TOY",
-        ligand="[11C]Toy",
-        target="none",
-        aliases=(),
-        index=0,
-        isotope="C11",
-        half_life_minutes=20,
-        window_minutes=(50, 70),
-        suvr_window=(0, 3),
-        display_window=(0.5, 2.5),
-        invisible_share=0.5,
-        reference_region={"name": "cerebellar grey", "labels": ("a",), "source": "-"},
-        composites={},
-        uptake=(uptake,),
-        sources=("-",),
-    )
+    return get_tracer("pib").model_copy(update={"label": "TOY", "display_window": (0.5, 2.5)})
 
 
 @pytest.fixture(scope="module")
@@ -65,12 +40,14 @@ def _texts(figure: Figure) -> str:
 def test_columns_with_and_without_a_real_pet(images, tracer):
     full = subject_panel(**images, tracer=tracer, affine=GRID.affine, title="sub-01")
     titles = [axes.get_title() for axes in _tiles(full) if axes.get_title()]
-    assert titles == ["T1w", "FLAIR", "Real [11C]Toy", "Synthetic [11C]Toy", "Synthetic − real"]
+    assert titles == ["T1w", "FLAIR", "Measured TOY", "Synthetic TOY", "Synthetic − measured"]
     assert len(_tiles(full)) == 4 * 5
     patient = subject_panel(**{**images, "real": None}, tracer=tracer, affine=GRID.affine, title="sub-01")
     titles = [axes.get_title() for axes in _tiles(patient) if axes.get_title()]
-    assert titles == ["T1w", "FLAIR", "Synthetic [11C]Toy"]
+    assert titles == ["T1w", "FLAIR", "Synthetic TOY"]
     assert "not for clinical use" in _texts(patient)
+    alone = subject_panel(**{**images, "flair": None}, tracer=tracer, affine=GRID.affine, title="sub-01")
+    assert [axes.get_title() for axes in _tiles(alone)[:2]] == ["T1w", "Measured TOY"]
 
 
 def test_display_window_and_symmetric_difference(images, tracer):
@@ -146,6 +123,8 @@ def test_unusable_images_are_refused(images, tracer):
         subject_panel(**{**images, "flair": images["flair"][1:]}, **rest)
     with pytest.raises(ValueError, match="empty"):
         subject_panel(**{**images, "t1w": np.zeros(GRID.shape, np.float32)}, **rest)
+    with pytest.raises(ValueError, match="missing"):
+        subject_panel(**{**images, "t1w": None, "flair": None}, **rest)
     with pytest.raises(ValueError, match="RAS"):
         subject_panel(**images, **{**rest, "affine": np.diag([-4.0, 4, 4, 1])})
 
