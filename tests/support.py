@@ -7,12 +7,18 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from lightning_fabric import Fabric
 
 from relapet.cohort.bids import Visit, write_dataset_description
 from relapet.cohort.grid import GRIDS
 from relapet.cohort.nifti import save_volume
 from relapet.cohort.template import load_template
+from relapet.config import load_config
+from relapet.data.dataset import Pair
+from relapet.methods import build_method
 from relapet.tracers import load_tracers
+from relapet.training.distributed import make_fabric
+from relapet.training.engine import Trainer
 
 DATA = Path(__file__).parent / "data"
 
@@ -52,6 +58,40 @@ TINY_SETTINGS = (
     "train.log_every=1",
 )
 """A model so small that a step takes a fraction of a second."""
+
+
+class RandomPairs:
+    """Small training pairs of random numbers, (8, 12, 16); each depends on its index alone."""
+
+    def __init__(self, length: int) -> None:
+        self.length = length
+
+    def __len__(self) -> int:
+        return self.length
+
+    def name(self, index: int) -> str:
+        return f"sub-{index:02d} random"
+
+    def __getitem__(self, index: int) -> Pair:
+        rng = np.random.default_rng(index)
+        condition = rng.uniform(-1, 1, (2, 8, 12, 16)).astype(np.float32)
+        pet = rng.uniform(-1, 1, (8, 12, 16)).astype(np.float32)
+        tracer = list(load_tracers().values())[index % 3]
+        return Pair(self.name(index), condition, pet, tracer, tracer.suvr_window)
+
+
+def tiny_trainer(*settings: str, length: int = 5, fabric: Fabric | None = None) -> Trainer:
+    """A trainer of a tiny model in float32 on `RandomPairs`, with both players and their penalties at work."""
+    base = (
+        *("train.precision=32-true", "train.seconds=null"),
+        *("method.adversarial_start=0", "method.adversarial_weight=1"),
+    )
+    config = load_config("demo", settings=(*TINY_SETTINGS, *base, *settings))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.train.seed)
+        method = build_method(config.method.model_dump(mode="json"))
+    fabric = fabric or make_fabric(config.train)
+    return Trainer(method, RandomPairs(length), config.data.augment, config.train, fabric)
 
 
 def recipe_weights(network: str) -> dict[str, torch.Tensor]:

@@ -16,9 +16,9 @@ from relapet.messages import Silent
 from relapet.runs import RunFolder
 from relapet.training.checkpoint import checkpoints, load_latest_checkpoint, save_checkpoint
 from relapet.training.ema import Ema
-from relapet.training.engine import TrainingError
+from relapet.training.errors import TrainingError
 from relapet.training.log import Log
-from relapet.training.train import TrainOptions, train_run
+from relapet.training.train import TrainOptions, ValidationRound, train_run
 from support import TINY_SETTINGS
 
 
