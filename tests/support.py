@@ -55,6 +55,7 @@ TINY_SETTINGS = (
     "method.discriminator.layers=2",
     "method.adversarial_start=1",
     "data.test_fraction=0.2",
+    "train.seconds=null",
     "train.log_every=1",
 )
 """A model so small that a step takes a fraction of a second."""
@@ -82,10 +83,7 @@ class RandomPairs:
 
 def tiny_trainer(*settings: str, length: int = 5, fabric: Fabric | None = None) -> Trainer:
     """A trainer of a tiny model in float32 on `RandomPairs`, with both players and their penalties at work."""
-    base = (
-        *("train.precision=32-true", "train.seconds=null"),
-        *("method.adversarial_start=0", "method.adversarial_weight=1"),
-    )
+    base = ("train.precision=32-true", "method.adversarial_start=0", "method.adversarial_weight=1")
     config = load_config("demo", settings=(*TINY_SETTINGS, *base, *settings))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.train.seed)

@@ -14,7 +14,9 @@ class TrainConfig(BaseModel):
 
     steps: int = Field(100_000, ge=1, description="training steps at most")
     seconds: float | None = Field(
-        None, gt=0, description="training time at most, seconds; ends before steps if reached"
+        None,
+        gt=0,
+        description="training time at most, seconds; where it ends before steps, runs are not bitwise repeatable",
     )
     seed: int = Field(0, ge=0, description="seed of weights, data order, timesteps and noise")
     lr: float = Field(5e-4, gt=0, description="learning rate of the generator")

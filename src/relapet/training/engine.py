@@ -26,6 +26,11 @@ from relapet.training.errors import TrainingError, is_out_of_memory
 from relapet.training.loader import Loader, Pairs
 from relapet.training.player import Player
 
+_CLOCK_SLACK = 0.05
+"""Share of the budget by which the clock may be ahead of the steps before the learning rate follows it.
+
+Within it the rate depends on the step alone, and two runs are bitwise equal though a limit in seconds is set.
+"""
 _STOP = "stop"
 """Name under which the processes tell each other that one of them was asked to stop."""
 
@@ -119,13 +124,13 @@ class Trainer:
         hooks.save(self.step)
         return self._fraction() >= 1
 
-    def _fraction(self) -> float:
+    def _fraction(self, slack: float = 0.0) -> float:
         """Share of the budget that is used. With a limit in seconds every process takes the slowest one's clock."""
         fraction = self.step / self.config.steps
         if self.config.seconds is not None:
             elapsed = torch.tensor(self.seconds, device=self.fabric.device)
             slowest = self.fabric.all_reduce(elapsed, reduce_op="max")
-            fraction = max(fraction, float(slowest) / self.config.seconds)
+            fraction = max(fraction, float(slowest) / self.config.seconds - slack)
         return fraction
 
     def _next(self) -> list[Batch]:
@@ -194,7 +199,7 @@ class Trainer:
         warmup = min(1.0, (self.step + 1) / self.config.lr_warmup) if self.config.lr_warmup else 1.0
         if self.config.lr_schedule == "constant":
             return warmup
-        return warmup * 0.5 * (1 + math.cos(math.pi * min(1.0, self._fraction())))
+        return warmup * 0.5 * (1 + math.cos(math.pi * min(1.0, self._fraction(_CLOCK_SLACK))))
 
     def _between_steps(self, hooks: Hooks, losses: dict[str, float]) -> None:
         fraction = self._fraction()
