@@ -43,7 +43,7 @@ class NoisePairs(list[TrainingPair]):
             condition, pet = (rng.uniform(-1, 1, (n, SIDE, SIDE, SIDE)) for n in (channels, 1))
             name = f"sub-01 {tracer.name}"
             self.append(
-                TrainingPair(name, condition.astype(np.float32), pet[0].astype(np.float32), tracer, 4.0)
+                TrainingPair(name, condition.astype(np.float32), pet[0].astype(np.float32), tracer, tracer.suvr_window, 4.0)
             )
 
 

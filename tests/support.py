@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
+import torch
+from lightning_fabric import Fabric
 
 from relapet.cohort.bids import Visit, write_dataset_description
 from relapet.cohort.grid import GRIDS
 from relapet.cohort.nifti import save_volume
 from relapet.cohort.template import load_template
+from relapet.config import load_config
+from relapet.data.dataset import Pair
+from relapet.methods import build_method
 from relapet.tracers import load_tracers
+from relapet.training.distributed import make_fabric
+from relapet.training.engine import Trainer
+
+DATA = Path(__file__).parent / "data"
 
 
 def write_toy_derivative(root: Path, subjects: int, seed: int = 0) -> Path:
@@ -45,6 +55,60 @@ TINY_SETTINGS = (
     "method.discriminator.layers=2",
     "method.adversarial_start=1",
     "data.test_fraction=0.2",
+    "train.seconds=null",
     "train.log_every=1",
 )
 """A model so small that a step takes a fraction of a second."""
+
+
+class RandomPairs:
+    """Small training pairs of random numbers, (8, 12, 16); each depends on its index alone."""
+
+    def __init__(self, length: int) -> None:
+        self.length = length
+
+    def __len__(self) -> int:
+        return self.length
+
+    def name(self, index: int) -> str:
+        return f"sub-{index:02d} random"
+
+    def __getitem__(self, index: int) -> Pair:
+        rng = np.random.default_rng(index)
+        condition = rng.uniform(-1, 1, (2, 8, 12, 16)).astype(np.float32)
+        pet = rng.uniform(-1, 1, (8, 12, 16)).astype(np.float32)
+        tracer = list(load_tracers().values())[index % 3]
+        return Pair(self.name(index), condition, pet, tracer, tracer.suvr_window)
+
+
+def tiny_trainer(*settings: str, length: int = 5, fabric: Fabric | None = None) -> Trainer:
+    """A trainer of a tiny model in float32 on `RandomPairs`, with both players and their penalties at work."""
+    base = ("train.precision=32-true", "method.adversarial_start=0", "method.adversarial_weight=1")
+    config = load_config("demo", settings=(*TINY_SETTINGS, *base, *settings))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.train.seed)
+        method = build_method(config.method.model_dump(mode="json"))
+    fabric = fabric or make_fabric(config.train)
+    return Trainer(method, RandomPairs(length), config.data.augment, config.train, fabric)
+
+
+def recipe_weights(network: str) -> dict[str, torch.Tensor]:
+    """The weights that tests/data/README.md describes, under the names of the published release."""
+    layout = json.loads((DATA / "released_state_dict_layout.json").read_text())[network]
+    rng = np.random.default_rng(layout["seed"])
+    weights = {}
+    for name, shape, kind in layout["keys"]:
+        if kind == "int":
+            weights[name] = torch.zeros(shape, dtype=torch.int64)
+            continue
+        w = rng.standard_normal(shape)
+        if len(shape) > 1:
+            w = w / np.sqrt(np.prod(shape[1:]))
+        elif name.endswith("running_var"):
+            w = 1 + 0.1 * np.abs(w)
+        elif name.endswith(".weight"):
+            w = 1 + 0.1 * w
+        else:
+            w = 0.1 * w
+        weights[name] = torch.from_numpy(np.asarray(w, dtype=np.float32))
+    return weights

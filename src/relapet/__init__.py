@@ -11,7 +11,17 @@ from importlib.metadata import version
 from typing import Any
 
 __version__ = version("relapet")
-__all__ = ["Synthesizer", "__version__", "demo", "evaluate", "preprocess", "simulate", "synthesize", "train"]
+__all__ = [
+    "Synthesizer",
+    "__version__",
+    "demo",
+    "evaluate",
+    "import_weights",
+    "preprocess",
+    "simulate",
+    "synthesize",
+    "train",
+]
 
 
 def __getattr__(name: str) -> Any:

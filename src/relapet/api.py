@@ -7,26 +7,23 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import torch
-
 from relapet.cohort.grid import get_grid
 from relapet.cohort.simulated import SimulationConfig, simulate_cohort
 from relapet.config import RunConfig, load_config
-from relapet.data.dataset import Pair
 from relapet.errors import InputError
 from relapet.evaluation.evaluate import Evaluation, Options
 from relapet.evaluation.evaluate import evaluate as evaluate_trees
 from relapet.messages import Messages, Silent
-from relapet.model.interface import Method
 from relapet.preprocessing.pipeline import PreprocessConfig, PreprocessOutcome
 from relapet.preprocessing.pipeline import preprocess as preprocess_dataset
+from relapet.released_run import import_weights
 from relapet.report.subjects import draw_subject
 from relapet.runs import RunFolder
 from relapet.sampling.synthesize import Outcome, choose_visits, synthesize_dataset
 from relapet.sampling.synthesizer import Synthesizer
-from relapet.sampling.validate import validation_mae
 from relapet.tracers import get_tracer
 from relapet.training.train import TrainOptions, train_run
+from relapet.validation import Validation
 
 DEMO_COHORT = SimulationConfig(subjects=128, grid=get_grid("4mm"), seed=20260101)
 """The demo's cohort: with the preset's split, 88 subjects are trained on and 32 held out."""
@@ -72,11 +69,8 @@ def train(
     resume: bool = False,
     messages: Messages | None = None,
 ) -> RunFolder:
-    """Train a model on model-ready derivatives; raises InputError and TrainingError."""
-
-    def validate(method: Method, pairs: Sequence[Pair], device: torch.device) -> Mapping[str, float]:
-        return validation_mae(method, pairs, config.sample, device)
-
+    """Train a model on model-ready derivatives; raises InputError, TrainingError and Stopped."""
+    validate = Validation(config.sample, config.train.validation_steps)
     options = TrainOptions(resume=resume, validate=validate, messages=messages or Silent())
     return train_run(config, Path(derivatives), Path(run), options)
 
@@ -141,6 +135,7 @@ __all__ = [
     "choose_visits",
     "demo",
     "evaluate",
+    "import_weights",
     "preprocess",
     "simulate",
     "synthesize",

@@ -14,7 +14,7 @@ from rich.table import Table
 
 import relapet
 from relapet.console import Terminal
-from relapet.errors import InputError, RelapetError
+from relapet.errors import InputError, RelapetError, Stopped
 
 app = typer.Typer(
     name="relapet",
@@ -141,6 +141,9 @@ def train(
     set_: Annotated[
         list[str] | None, typer.Option("--set", help="Single settings, over both: key=value.")
     ] = None,
+    devices: Annotated[
+        int | None, typer.Option(min=1, help="GPUs (or processes, without a GPU) to train on.")
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the run's last checkpoint.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print every setting and stop.")] = False,
     quiet: Quiet = False,
@@ -150,13 +153,15 @@ def train(
     """Train a model on model-ready derivatives."""
     from relapet import api
     from relapet.config import load_config
+    from relapet.training.distributed import is_first_process
 
     if preset is None and config is None:
         raise InputError(
             "Training needs settings; give --preset NAME (see relapet info presets) or --config FILE."
         )
-    terminal = Terminal(quiet)
-    settings = load_config(preset, config, set_ or ())
+    terminal = Terminal(quiet or not is_first_process())
+    single = [*(set_ or ()), *([] if devices is None else [f"train.devices={devices}"])]
+    settings = load_config(preset, config, single)
     if dry_run:
         _show_settings(terminal, settings)
         return
@@ -195,6 +200,23 @@ def synthesize(
     outcome = api.synthesize(source, out, model, tracer, participant_label, settings, terminal)
     terminal.say(f"{len(outcome.done)} of {len(outcome.done) + len(outcome.failed)} visits written to {out}.")
     _exit_for_failures(outcome.failed)
+
+
+@app.command("import-weights", epilog="Example: `relapet import-weights checkpoint.pt run`")
+def import_weights(
+    checkpoint: Annotated[Path, typer.Argument(help="Checkpoint file of the published release.")],
+    run: Annotated[Path, typer.Argument(help="Run folder to write; must be empty or new.")],
+    quiet: Quiet = False,
+    debug: Debug = False,
+    version: Version = False,
+) -> None:
+    """Turn the authors' released checkpoint into a run folder that synthesize takes. Its output is no SUVr."""
+    from relapet import api
+
+    terminal = Terminal(quiet)
+    api.import_weights(checkpoint, run)
+    terminal.warn(str(api.Synthesizer.from_run(run, device="cpu").caution))
+    terminal.say(f"Run folder written to {run}.")
 
 
 @app.command(epilog="Example: `relapet evaluate cohort synthetic evaluation`")
@@ -319,6 +341,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 f"relapet: unexpected error: {kind}: {error}; run again with --debug to see where.",
                 file=sys.stderr,
             )
+        if isinstance(error, Stopped):
+            return 128 + error.signal_number
         return 2 if isinstance(error, InputError) else 1
     return 0
 

@@ -39,16 +39,14 @@ def load_config(
 ) -> RunConfig:
     """Compose a RunConfig: the preset, then the file over it, then ``key.key=value`` settings over both.
 
-    Raises InputError naming the preset, the file or the key that is wrong.
+    A preset or a file may name another preset that it is ``based_on``. Raises InputError naming the preset, the
+    file or the key that is wrong.
     """
     content: dict[str, Any] = {}
     if preset is not None:
-        known = presets()
-        if preset not in known:
-            raise InputError(f"Unknown preset {preset!r}; there are: {', '.join(known)}.")
-        content = _read_yaml(known[preset])
+        content = _read_preset(preset)
     if file is not None:
-        content = _merge(content, _read_yaml(file))
+        content = _merge(content, _with_base(_read_yaml(file)))
     for setting in settings:
         content = _merge(content, _parse_setting(setting))
     try:
@@ -69,6 +67,18 @@ def describe(config: BaseModel, prefix: str = "") -> Iterator[tuple[str, Any, st
             yield from describe(value, f"{prefix}{name}.")
         else:
             yield f"{prefix}{name}", value, field.description or ""
+
+
+def _read_preset(name: str) -> dict[str, Any]:
+    known = presets()
+    if name not in known:
+        raise InputError(f"Unknown preset {name!r}; there are: {', '.join(known)}.")
+    return _with_base(_read_yaml(known[name]))
+
+
+def _with_base(content: dict[str, Any]) -> dict[str, Any]:
+    base = content.pop("based_on", None)
+    return content if base is None else _merge(_read_preset(str(base)), content)
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:

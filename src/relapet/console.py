@@ -50,14 +50,18 @@ class Terminal:
 
     def _lines(self, description: str, total: float) -> Advance:
         started = last = time.monotonic()
+        first: float | None = None  # work that a resumed run had done before: it says nothing of today's pace
 
         def advance(done: float, note: str) -> None:
-            nonlocal last
+            nonlocal last, first
             now = time.monotonic()
+            first = done if first is None else first
             if done >= total or now - last >= _LOG_INTERVAL_SECONDS:
                 last = now
                 share = f"{done / total:.0%}" if total else "100%"
-                text = f"{description} {share} after {now - started:.0f} s {note}"
+                left = (total - done) * (now - started) / (done - first) if done > first else 0.0
+                remaining = f", {left:.0f} s left" if left else ""
+                text = f"{description} {share} after {now - started:.0f} s{remaining} {note}"
                 self.err.print(text.rstrip(), markup=False)
 
         return advance

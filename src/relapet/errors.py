@@ -19,5 +19,13 @@ class VolumeError(SubjectError):
     """A volume on disk is unreadable or is not what the step needs."""
 
 
+class Stopped(RelapetError):
+    """A signal ended the work early; what was done until then is saved (exit status 128 + signal)."""
+
+    def __init__(self, message: str, signal_number: int) -> None:
+        super().__init__(message)
+        self.signal_number = signal_number
+
+
 class LeakError(RelapetError):
     """A method scored above what its inputs allow: test data must have leaked into its training."""

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import yaml
@@ -44,6 +44,7 @@ class TracerRecord(BaseModel):
     label: str
     index: int
     suvr_window: tuple[float, float]
+    """What -1 and 1 of the output mean. Under min-max scaling that is the training volumes' mean range."""
 
 
 class Manifest(BaseModel):
@@ -59,12 +60,20 @@ class Manifest(BaseModel):
     space: str
     grid: str
     tracers: dict[str, TracerRecord]
+    inputs: tuple[str, ...] = ("T1w", "FLAIR")
+    """Modalities that the model sees; any other is background to it."""
     required_inputs: tuple[str, ...]
     """Modalities without which the model cannot be used: T1w, FLAIR."""
+    mri_scaling: Literal["robust", "minmax"] = "robust"
+    """See `relapet.data.volumes.scale_mri`."""
+    pet_scaling: Literal["suvr_window", "minmax"] = "suvr_window"
+    """minmax: each training volume was scaled by its own range, so that the output is no SUVr."""
     split: dict[str, list[str]]
     seeds: dict[str, int]
     checksums: dict[str, str]
     """SHA-256 of every file that was trained or validated on, by its path within the derivative."""
+    origin: str | None = None
+    """Where the weights are from, where they were not trained in this folder."""
 
 
 @dataclass(frozen=True)
@@ -107,6 +116,11 @@ class RunFolder:
     def log(self) -> Path:
         """One row every few steps."""
         return self.path / "log.tsv"
+
+    @property
+    def figures(self) -> Path:
+        """Pictures of validation subjects."""
+        return self.path / "figures"
 
     def write_config(self, settings: dict[str, Any]) -> None:
         """Write the resolved settings."""

@@ -141,7 +141,7 @@ def test_simulate_train_synthesize_evaluate(tmp_path: Path, capsys: pytest.Captu
 
 
 def test_help_version_and_info(capsys: pytest.CaptureFixture[str]) -> None:
-    for command in ("demo", "simulate", "train", "synthesize", "evaluate", "info"):
+    for command in ("demo", "simulate", "train", "synthesize", "evaluate", "import-weights", "info"):
         assert main([command, "--help"]) == 0
         said = capsys.readouterr().out
         assert "Example" in said

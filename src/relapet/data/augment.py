@@ -75,7 +75,8 @@ def apply(condition: Volume, pet: Volume, params: AugmentDraw, voxel_mm: float) 
     for channel, (gamma, gain, offset) in enumerate(
         zip(params.gamma, params.gain, params.offset, strict=True)
     ):
-        if channel == params.drop:
+        # Never both: where the other is absent this one stays.
+        if channel == params.drop and (condition[1 - channel] > BACKGROUND).any():
             out[channel] = BACKGROUND
             continue
         brain = condition[channel] > BACKGROUND

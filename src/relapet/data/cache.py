@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from relapet.cohort.bids import VisitFiles
 from relapet.cohort.grid import Grid
-from relapet.data.volumes import load_condition, load_on_grid
+from relapet.data.volumes import MriScaling, load_condition, load_on_grid
 from relapet.errors import VolumeError
 from relapet.files import atomic_path, sha256
 from relapet.tracers import TracerSpec
@@ -29,9 +29,10 @@ class Cache:
     subjects need disk, not memory.
     """
 
-    def __init__(self, folder: Path, grid: Grid) -> None:
+    def __init__(self, folder: Path, grid: Grid, mri_scaling: MriScaling = "robust") -> None:
         self.folder = Path(folder)
         self.grid = grid
+        self.mri_scaling: MriScaling = mri_scaling
         self.checksums: dict[str, str] = {}
         """SHA-256 of every source file that was read."""
         self._paths: dict[str, Path] = {}
@@ -39,7 +40,8 @@ class Cache:
     def add(self, files: VisitFiles, tracers: Sequence[TracerSpec]) -> None:
         """Read one visit into the cache, or find it there; raises SubjectError for unusable files."""
         sources = [path for path in (files.t1w, files.flair, files.mask) if path is not None]
-        self._store(f"{files.visit.stem} condition", sources, partial(load_condition, files, self.grid))
+        condition = partial(load_condition, files, self.grid, self.mri_scaling)
+        self._store(f"{files.visit.stem} condition", sources, condition)
         for tracer in tracers:
             path = files.pet.get(tracer.name)
             if path is not None:
@@ -64,7 +66,7 @@ class Cache:
                 raise VolumeError(f"{path} cannot be read ({error.strerror}); check it.") from error
             digests.append(f"{path.name} {self.checksums[str(path)]}")
         # The version stands for how volumes are scaled: raise it when `load_condition` changes.
-        recipe = " ".join([_VERSION, self.grid.name, key, *digests])
+        recipe = " ".join([_VERSION, self.grid.name, self.mri_scaling, key, *digests])
         target = self.folder / f"{hashlib.sha256(recipe.encode()).hexdigest()[:24]}.npy"
         if not target.is_file():
             volume = np.ascontiguousarray(load(), dtype=np.float16)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -10,45 +11,64 @@ from relapet.cohort.bids import VisitFiles
 from relapet.cohort.grid import GRIDS, Grid, find_grid
 from relapet.cohort.nifti import load_volume
 from relapet.errors import SubjectError, VolumeError
-from relapet.tracers import TracerSpec, get_tracer
 from relapet.types import Mask, Volume
 
+Window = tuple[float, float]
+"""SUVr that become -1 and 1."""
+MriScaling = Literal["robust", "minmax"]
+MODALITIES = ("T1w", "FLAIR")
+"""The condition's channels in order."""
 BACKGROUND = -1.0
 """Value outside the brain, and everywhere in a modality that is absent."""
 _TISSUE = 0.4
 """Voxels brighter than this share of the 98th percentile are tissue, not fluid."""
 
 
-def scale_mri(volume: Volume, mask: Mask) -> Volume:
+def scale_mri(volume: Volume, mask: Mask, scaling: MriScaling = "robust") -> Volume:
     """Scale one MRI ``(X, Y, Z)`` of any unit to [-1, 1] inside ``mask``, `BACKGROUND` outside.
 
-    ``x / m - 1``, clipped, with m the median of brain tissue: tissue lies about 0, fluid towards -1, lesions
-    on FLAIR up to +0.8. Zero stays the darkest. Fluid is kept out of m, so that a tight and a generous brain
-    mask give the same scale. Raises ValueError for an image without contrast.
+    ``robust``: ``x / m - 1``, clipped, with m the median of brain tissue: tissue lies about 0, fluid towards -1,
+    lesions on FLAIR up to +0.8. Zero stays the darkest. Fluid is kept out of m, so that a tight and a generous
+    brain mask give the same scale.
+    ``minmax``: the least value of the masked volume to -1, the greatest to 1, as the published release does.
+    Raises ValueError for a constant image.
     """
+    masked = np.where(mask, volume, 0)
     inside = volume[mask]
     bright = np.percentile(inside, 98) if inside.size else 0.0
     if bright <= 0 or float(inside.min()) == float(inside.max()):
         raise ValueError("the image is constant inside the brain mask")
-    middle = np.median(inside[inside > _TISSUE * bright])
-    return np.where(mask, np.clip(volume / middle - 1, -1, 1), BACKGROUND).astype(np.float32)
+    if scaling == "minmax":
+        low, high = float(masked.min()), float(masked.max())
+        scaled = (masked - (low + high) / 2) / ((high - low) / 2)
+    else:
+        scaled = masked / np.median(inside[inside > _TISSUE * bright]) - 1
+    return np.where(mask, np.clip(scaled, -1, 1), BACKGROUND).astype(np.float32)
 
 
-def suvr_to_model(suvr: Volume, tracer: TracerSpec) -> Volume:
-    """SUVr to [-1, 1] by the tracer's fixed window; what lies outside the window is clipped."""
-    low, high = tracer.suvr_window
+def suvr_to_model(suvr: Volume, window: Window) -> Volume:
+    """SUVr to [-1, 1] by a window; what lies outside it is clipped."""
+    low, high = window
     return np.clip((suvr - low) / (high - low) * 2 - 1, -1, 1).astype(np.float32)
 
 
-def model_to_suvr(values: Volume, tracer: TracerSpec) -> Volume:
+def model_to_suvr(values: Volume, window: Window) -> Volume:
     """[-1, 1] back to SUVr; the inverse of `suvr_to_model`."""
-    low, high = tracer.suvr_window
+    low, high = window
     return ((values + 1) / 2 * (high - low) + low).astype(np.float32)
 
 
-def templates_of(mean_suvr: dict[str, Volume]) -> dict[str, Volume]:
+def templates_of(mean_suvr: dict[str, Volume], windows: dict[str, Window]) -> dict[str, Volume]:
     """Template channel of each tracer, [-1, 1], from its mean SUVr map over the training subjects."""
-    return {name: suvr_to_model(volume, get_tracer(name)) for name, volume in mean_suvr.items()}
+    return {name: suvr_to_model(volume, windows[name]) for name, volume in mean_suvr.items()}
+
+
+def own_range(suvr: Volume) -> Window:
+    """A volume's least and greatest SUVr, the published release's window; raises ValueError where they are equal."""
+    low, high = float(suvr.min()), float(suvr.max())
+    if high <= low:
+        raise ValueError("the PET is constant")
+    return low, high
 
 
 def load_on_grid(path: Path, grid: Grid) -> Volume:
@@ -62,7 +82,7 @@ def load_on_grid(path: Path, grid: Grid) -> Volume:
     return np.asarray(image.dataobj, dtype=np.float32)
 
 
-def load_condition(files: VisitFiles, grid: Grid) -> Volume:
+def load_condition(files: VisitFiles, grid: Grid, scaling: MriScaling = "robust") -> Volume:
     """The model's input of one visit: T1w and FLAIR scaled, ``(2, X, Y, Z)``; an absent one is background."""
     if files.mask is None:
         raise SubjectError(f"{files.visit.stem} has no brain mask; run relapet preprocess on it.")
@@ -73,7 +93,7 @@ def load_condition(files: VisitFiles, grid: Grid) -> Volume:
             channels.append(np.full(grid.shape, BACKGROUND, dtype=np.float32))
             continue
         try:
-            channels.append(scale_mri(load_on_grid(path, grid), mask))
+            channels.append(scale_mri(load_on_grid(path, grid), mask, scaling))
         except ValueError as error:
             raise VolumeError(f"{path}: {error}; check the image and its mask.") from error
     return np.stack(channels)

@@ -18,9 +18,11 @@ from relapet.model.discriminator import Discriminator, DiscriminatorConfig
 from relapet.model.generator import Generator, GeneratorConfig
 from relapet.model.interface import Batch, Draws, Losses, Phase
 from relapet.model.losses import (
+    ADVERSARIAL_LOSSES,
+    AdversarialKind,
+    PenaltyReduction,
+    annealed,
     gradient_penalty,
-    relativistic_discriminator_loss,
-    relativistic_generator_loss,
 )
 
 
@@ -50,7 +52,16 @@ class RelaConfig(BaseModel):
         1.0, ge=0, description="lambda, weight of the adversarial term; 0 turns it off"
     )
     adversarial_start: int = Field(0, ge=0, description="first step with the adversarial term")
-    penalty_weight: float = Field(1e-3, ge=0, description="gamma, weight of R1 + R2")
+    adversarial_loss: AdversarialKind = Field(
+        "relativistic", description="relativistic pairing, or the standard non-saturating loss"
+    )
+    penalty_weight: float = Field(1e-3, ge=0, description="gamma, weight of R1 + R2; 0 turns them off")
+    penalty_reduction: PenaltyReduction = Field(
+        "full", description="full: the squared norm as defined; released: as published, Z times weaker"
+    )
+    penalty_anneal_steps: int = Field(
+        0, ge=0, description="steps from adversarial_start over which gamma falls ten-fold; 0: constant"
+    )
     discriminator_lr_ratio: float = Field(0.1, gt=0, description="learning rate of the critic over train.lr")
     discriminator_betas: tuple[float, float] = Field((0.9, 0.999), description="Adam's betas of the critic")
 
@@ -69,7 +80,8 @@ class _Step:
     target: Tensor
     output: Tensor
     x0_hat: Tensor
-    adversarial: bool
+    number: int
+    """Of the training step, from 0."""
 
 
 class Rela:
@@ -96,6 +108,7 @@ class Rela:
             lr_ratio=self.config.discriminator_lr_ratio,
             betas=self.config.discriminator_betas,
             start_step=self.config.adversarial_start,
+            detached=True,
         )
         return [discriminator, generator]
 
@@ -107,8 +120,7 @@ class Rela:
         output = self._predict(x_t, t, batch.condition, batch.tracer)
         x0_hat = self.schedule.to_x0(self.config.prediction, output, x_t, t).clamp(-1, 1)
         target = self.schedule.target(self.config.prediction, batch.pet, eps, t)
-        adversarial = "discriminator" in self.networks and step >= self.config.adversarial_start
-        return _Step(batch, target, output, x0_hat, adversarial)
+        return _Step(batch, target, output, x0_hat, step)
 
     def _predict(self, x_t: Tensor, t: Tensor, condition: Tensor, tracer: Tensor) -> Tensor:
         output: Tensor = self.networks["generator"](x_t, t, condition, tracer)
@@ -122,30 +134,34 @@ class Rela:
             "image": functional.l1_loss(step.x0_hat, step.batch.pet),
         }
         total = c.target_weight * losses["target"] + c.image_weight * losses["image"]
-        if step.adversarial:
+        if "discriminator" in self.networks and step.number >= c.adversarial_start:
             critic = self.networks["discriminator"]
             batch = step.batch
             fake = critic(step.x0_hat, batch.condition, batch.tracer)
             with torch.no_grad():
                 real = critic(batch.pet, batch.condition, batch.tracer)
-            losses["adversarial"] = relativistic_generator_loss(fake, real)
+            loss = ADVERSARIAL_LOSSES[c.adversarial_loss].generator
+            losses["adversarial"] = loss(fake_logits=fake, real_logits=real)
             total = total + c.adversarial_weight * losses["adversarial"]
         return {"total": total, **losses}
 
     def _discriminator_loss(self, step: _Step) -> Losses:
         """L_D = softplus(-(D(x_0) - D(x0_hat))) + gamma/2 (R1 + R2)."""
-        batch, critic = step.batch, self.networks["discriminator"]
-        real_input = batch.pet.detach().requires_grad_()
-        fake_input = step.x0_hat.detach().requires_grad_()
+        c, batch, critic = self.config, step.batch, self.networks["discriminator"]
+        penalised = c.penalty_weight > 0
+        real_input = batch.pet.detach().requires_grad_(penalised)
+        fake_input = step.x0_hat.detach().requires_grad_(penalised)
         real = critic(real_input, batch.condition, batch.tracer)
         fake = critic(fake_input, batch.condition, batch.tracer)
-        losses = {
-            "relativistic": relativistic_discriminator_loss(real, fake),
-            "r1": gradient_penalty(real, real_input),
-            "r2": gradient_penalty(fake, fake_input),
-        }
-        penalty = self.config.penalty_weight / 2 * (losses["r1"] + losses["r2"])
-        return {"total": losses["relativistic"] + penalty, **losses}
+        loss = ADVERSARIAL_LOSSES[c.adversarial_loss].discriminator
+        losses = {"adversarial": loss(real_logits=real, fake_logits=fake)}
+        total = losses["adversarial"]
+        if penalised:
+            losses["r1"] = gradient_penalty(real, real_input, c.penalty_reduction)
+            losses["r2"] = gradient_penalty(fake, fake_input, c.penalty_reduction)
+            gamma = annealed(c.penalty_weight, step.number - c.adversarial_start, c.penalty_anneal_steps)
+            total = total + gamma / 2 * (losses["r1"] + losses["r2"])
+        return {"total": total, **losses}
 
     def denoise(self, x_t: Tensor, t: Tensor, condition: Tensor, tracer: Tensor) -> Tensor:
         """The clean prediction in [-1, 1]."""

@@ -68,13 +68,16 @@ class Phase:
     betas: tuple[float, float] = (0.9, 0.999)
     start_step: int = 0
     """First step at which the phase runs."""
+    detached: bool = False
+    """Whether the loss sends no gradient into `Method.forward`, so that it may run without a graph."""
 
 
 class Method(Protocol):
     """A synthesis method; the loop and the samplers know nothing else of it.
 
     Within a step the phases run in order on what one `forward` call returned; a phase must not update a
-    network whose graph a later phase still needs.
+    network whose graph a later phase still needs. Where gradients are accumulated, `forward` runs anew for each
+    phase with the same random numbers.
     """
 
     schedule: Schedule

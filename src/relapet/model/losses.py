@@ -1,14 +1,22 @@
-"""The adversarial losses: relativistic pairing with the two gradient penalties R1 and R2.
+"""The adversarial losses, relativistic and standard, and the two gradient penalties R1 and R2.
 
-Source: Huang et al., "The GAN is dead; long live the GAN!" (R3GAN), NeurIPS 2024, equations 2 to 4;
-as used at every timestep by Yu et al. 2026 (RelA-Diffusion).
+Relativistic: Huang et al., "The GAN is dead; long live the GAN!" (R3GAN), NeurIPS 2024, equations 2 to 4; as used
+at every timestep by Yu et al. 2026 (RelA-Diffusion). Standard: Goodfellow et al. 2014, the non-saturating form.
 """
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
 import torch
 from torch import Tensor
 from torch.nn import functional
+
+AdversarialKind = Literal["relativistic", "standard"]
+PenaltyReduction = Literal["full", "released"]
 
 
 def relativistic_generator_loss(fake_logits: Tensor, real_logits: Tensor) -> Tensor:
@@ -21,10 +29,49 @@ def relativistic_discriminator_loss(real_logits: Tensor, fake_logits: Tensor) ->
     return functional.softplus(fake_logits - real_logits).mean()
 
 
-def gradient_penalty(logits: Tensor, inputs: Tensor) -> Tensor:
-    """``||grad D||^2`` summed over every axis but the batch, mean over the batch: R1 on real, R2 on fake.
+def standard_generator_loss(fake_logits: Tensor, real_logits: Tensor) -> Tensor:
+    """``softplus(-D(fake))``, mean over batch and patches; the real logits play no part."""
+    return functional.softplus(-fake_logits).mean()
+
+
+def standard_discriminator_loss(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
+    """``softplus(-D(real)) + softplus(D(fake))``, mean over batch and patches."""
+    return functional.softplus(-real_logits).mean() + functional.softplus(fake_logits).mean()
+
+
+@dataclass(frozen=True)
+class AdversarialLoss:
+    """The two players' losses; both take ``real_logits`` and ``fake_logits`` by name."""
+
+    discriminator: Callable[..., Tensor]
+    generator: Callable[..., Tensor]
+
+
+ADVERSARIAL_LOSSES: dict[AdversarialKind, AdversarialLoss] = {
+    "relativistic": AdversarialLoss(relativistic_discriminator_loss, relativistic_generator_loss),
+    "standard": AdversarialLoss(standard_discriminator_loss, standard_generator_loss),
+}
+
+
+def gradient_penalty(logits: Tensor, inputs: Tensor, reduction: PenaltyReduction = "full") -> Tensor:
+    """``||grad D||^2``: R1 on real, R2 on fake.
 
     ``inputs`` ``(B, C, X, Y, Z)`` must require a gradient and have led to ``logits``; patch logits are summed.
+    ``full`` sums over every axis but the batch and averages over the batch. ``released`` sums over axes 1, 2, 3
+    and averages over the rest, as the published code does: in 3-D that is Z times weaker.
     """
     (gradient,) = torch.autograd.grad(logits.sum(), inputs, create_graph=True)
+    if reduction == "released":
+        return gradient.square().sum(dim=(1, 2, 3)).mean()
     return gradient.square().flatten(1).sum(dim=1).mean()
+
+
+def annealed(weight: float, step: int, steps: int) -> float:
+    """``weight`` falling ten-fold by a half cosine over ``steps`` steps, then constant; 0 steps: always constant.
+
+    R3GAN anneals gamma so, with factors of ten and less (Huang et al. 2024, appendix on hyperparameters).
+    """
+    if steps == 0:
+        return weight
+    course = 0.5 * (1 + math.cos(math.pi * min(1.0, max(0.0, step / steps))))
+    return weight * (0.1 + 0.9 * course)

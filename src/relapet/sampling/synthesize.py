@@ -32,6 +32,7 @@ from relapet.tracers import TracerSpec
 from relapet.types import Affine
 
 NOTICE = "Synthetic PET predicted from MRI by a model. Not an acquisition. Not for clinical use."
+RELATIVE_NOTICE = "Relative uptake, no SUVr: the model was trained on volumes scaled by their own range."
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,8 @@ def synthesize_dataset(
     """
     messages = messages or Silent()
     visits = choose_visits(find_visits(source), participants, source)
+    if synthesizer.caution:
+        messages.warn(synthesizer.caution)
     prepare_output_folder(out)
     done, failed = [], {}
     with messages.track("synthesize", len(visits)) as advance:
@@ -136,13 +139,16 @@ def _write(out: Path, source: Path, found: MniImages, synthesis: Synthesis, side
         mean_path,
         np.asarray(synthesis.mean.dataobj),
         affine,
-        description="synthetic SUVr, not an acquisition",
+        description=f"synthetic {sidecar['Measure']}, not an acquisition",
     )
     write_json(mean_path.with_name(mean_path.name.replace(".nii.gz", ".json")), sidecar)
     if synthesis.sd is not None:
         sd_path = visit.pet(out, tracer, "synthstd")
         save_volume(
-            sd_path, np.asarray(synthesis.sd.dataobj), affine, description="SD of synthetic SUVr over samples"
+            sd_path,
+            np.asarray(synthesis.sd.dataobj),
+            affine,
+            description=f"SD of synthetic {sidecar['Measure']} over samples",
         )
         write_json(
             sd_path.with_name(sd_path.name.replace(".nii.gz", ".json")),
@@ -186,17 +192,20 @@ def _sidecar(
     fit: Affine,
 ) -> dict[str, Any]:
     tracer, manifest = synthesis.tracer, synthesizer.manifest
-    sources = [path for path in (found.t1w, found.flair, found.mask) if path is not None]
-    used = [m for m, path in (("T1w", found.t1w), ("FLAIR", found.flair)) if path is not None]
+    there = {"T1w": found.t1w, "FLAIR": found.flair}
+    used = {m: path for m, path in there.items() if path is not None and m in manifest.inputs}
+    sources = [*used.values(), *([found.mask] if found.mask is not None else [])]
+    relative = manifest.pet_scaling == "minmax"
     return {
-        "Description": NOTICE,
+        "Description": f"{NOTICE} {RELATIVE_NOTICE}" if relative else NOTICE,
         "Synthetic": True,
         "TracerName": tracer.ligand,
-        "Units": "unitless",
-        "Measure": "SUVR",
+        "Units": "arbitrary" if relative else "unitless",
+        "Measure": "relative uptake" if relative else "SUVR",
         "ReferenceRegion": tracer.reference_region.name,
         "ReferenceRegionLabels": list(tracer.reference_region.labels),
-        "SuvrWindow": list(tracer.suvr_window),
+        "PetScaling": manifest.pet_scaling,
+        "RangeMean" if relative else "SuvrWindow": list(tracer.suvr_window),
         "SpatialReference": SPACE,
         "SourceSpace": found.space,
         "SourceToTemplate": fit.round(6).tolist(),
@@ -204,7 +213,8 @@ def _sidecar(
         "ModelName": synthesizer.run.path.resolve().name,
         "Method": manifest.method,
         "WeightsSHA256": synthesizer.run.weights_sha256(),
-        "Inputs": used,
+        **({"WeightsOrigin": manifest.origin} if manifest.origin else {}),
+        "Inputs": list(used),
         "Sampler": sample.sampler,
         "Steps": sample.steps,
         "Samples": len(synthesis.samples),
@@ -219,7 +229,8 @@ def _write_dataset_files(
     source: Path, out: Path, synthesizer: Synthesizer, tracers: Sequence[TracerSpec]
 ) -> None:
     manifest, run = synthesizer.manifest, synthesizer.run
-    mean = run.read_training_mean()
+    # Imported weights come without training subjects, so there is no mean of them to write.
+    mean = run.read_training_mean() if manifest.split.get("train") else {}
     for tracer in tracers:
         if tracer.name in mean:
             path = training_mean_path(out, tracer)

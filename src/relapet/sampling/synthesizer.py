@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,7 @@ from scipy import ndimage
 
 from relapet.cohort.grid import Grid, get_grid
 from relapet.cohort.nifti import load_volume
-from relapet.data.volumes import BACKGROUND, model_to_suvr, scale_mri, templates_of
+from relapet.data.volumes import BACKGROUND, MODALITIES, model_to_suvr, scale_mri, templates_of
 from relapet.errors import InputError, SubjectError
 from relapet.methods import build_method
 from relapet.model.interface import Method
@@ -81,13 +82,27 @@ class Synthesizer:
         method.networks.eval()
         sample = SampleConfig.model_validate(settings["sample"])
         half = settings["train"]["precision"] == "bf16-mixed"
-        templates = templates_of(run.read_training_mean()) if settings["data"]["template"] else {}
+        templates = (
+            templates_of(run.read_training_mean(), {n: r.suvr_window for n, r in manifest.tracers.items()})
+            if settings["data"]["template"]
+            else {}
+        )
         return cls(method, manifest, sample, run, chosen, templates, half)
 
     @property
     def grid(self) -> Grid:
         """The grid that the model was trained on."""
         return get_grid(self.manifest.grid)
+
+    @property
+    def caution(self) -> str | None:
+        """What a user must know before using the output; None for a model that gives SUVr."""
+        if self.manifest.pet_scaling == "suvr_window":
+            return None
+        return (
+            f"{self.run.path} was trained on volumes scaled by their own range (min-max), so its output is relative "
+            "uptake and no SUVr; use a model trained with data.pet_scaling=suvr_window for quantitative maps."
+        )
 
     def tracer(self, name: str) -> TracerSpec:
         """A tracer that this model knows; raises InputError listing those."""
@@ -112,6 +127,8 @@ class Synthesizer:
 
         Raises SubjectError for images that cannot be used (see `bring_to_grid`).
         """
+        if self.caution:
+            warnings.warn(self.caution, stacklevel=2)
         ready = bring_to_grid(_loaded(t1w), _loaded(flair), _loaded(mask), self.grid, "the subject")
         update = {"count": samples, "seed": seed}
         sample = self.sample.model_copy(update={k: v for k, v in update.items() if v is not None})
@@ -120,7 +137,8 @@ class Synthesizer:
     def condition(self, images: ReadyImages, tracer: TracerSpec, name: str) -> Volume:
         """The model's input, ``(2 or 3, X, Y, Z)``; raises SubjectError where a needed modality is missing."""
         channels = []
-        for modality, volume in (("T1w", images.t1w), ("FLAIR", images.flair)):
+        for modality, given in zip(MODALITIES, (images.t1w, images.flair), strict=True):
+            volume = given if modality in self.manifest.inputs else None
             if volume is None:
                 if modality in self.manifest.required_inputs:
                     raise SubjectError(
@@ -130,7 +148,7 @@ class Synthesizer:
                 channels.append(np.full(images.grid.shape, BACKGROUND, np.float32))
                 continue
             try:
-                channels.append(scale_mri(volume, images.mask))
+                channels.append(scale_mri(volume, images.mask, self.manifest.mri_scaling))
             except ValueError as error:
                 raise SubjectError(f"{name}: {modality}: {error}; check the image and its mask.") from error
         if self.templates:
@@ -153,7 +171,8 @@ class Synthesizer:
         seeds = tuple(sample.seed + i for i in range(sample.count))
         maps = [self._draw(condition, index, seed, sample, on_step) for seed in seeds]
         suvr = tuple(
-            np.where(rim, np.maximum(model_to_suvr(m, tracer), 0), 0).astype(np.float32) for m in maps
+            np.where(rim, np.maximum(model_to_suvr(m, tracer.suvr_window), 0), 0).astype(np.float32)
+            for m in maps
         )
         return Synthesis(suvr, seeds, tracer, images.grid)
 

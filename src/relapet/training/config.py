@@ -14,14 +14,26 @@ class TrainConfig(BaseModel):
 
     steps: int = Field(100_000, ge=1, description="training steps at most")
     seconds: float | None = Field(
-        None, gt=0, description="training time at most, seconds; ends before steps if reached"
+        None,
+        gt=0,
+        description="training time at most, seconds; where it ends before steps, runs are not bitwise repeatable",
     )
     seed: int = Field(0, ge=0, description="seed of weights, data order, timesteps and noise")
     lr: float = Field(5e-4, gt=0, description="learning rate of the generator")
     lr_schedule: Literal["constant", "cosine"] = Field("cosine", description="course of the learning rate")
     lr_warmup: int = Field(100, ge=0, description="steps over which the learning rate rises from 0")
-    batch_size: int = Field(1, ge=1, description="volumes a step on each device")
-    precision: Literal["32-true", "bf16-mixed"] = Field("32-true", description="arithmetic of the networks")
+    batch_size: int = Field(1, ge=1, description="volumes at a time on each device")
+    accumulate: int = Field(
+        1,
+        ge=1,
+        description="batches whose gradients are averaged before a step; as a larger batch, in less memory",
+    )
+    devices: int = Field(1, ge=1, description="GPUs (or processes, without a GPU) on each machine")
+    nodes: int = Field(1, ge=1, description="machines, under torchrun or SLURM")
+    loader_threads: int = Field(2, ge=1, description="steps that are loaded ahead, one a thread")
+    precision: Literal["32-true", "bf16-mixed", "16-mixed"] = Field(
+        "32-true", description="arithmetic of the generator; 16-mixed (fp16 with loss scaling) needs a GPU"
+    )
     ema_decay: float = Field(
         0.999, ge=0, lt=1, description="decay of the weights' moving average; 0 turns it off"
     )
@@ -29,4 +41,5 @@ class TrainConfig(BaseModel):
     checkpoint_every: int = Field(1000, ge=1, description="steps between checkpoints")
     keep_checkpoints: int = Field(2, ge=1, description="checkpoints that are kept")
     validate_every: int = Field(1000, ge=1, description="steps between validations")
+    validation_steps: int = Field(10, ge=1, description="network calls a sample at validation, at most")
     log_every: int = Field(50, ge=1, description="steps between rows of log.tsv")

@@ -9,29 +9,33 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import torch
 from lightning_fabric import Fabric
-from torch import Tensor, nn
+from torch import Tensor
 
 from relapet.data.augment import AugmentConfig
-from relapet.data.dataset import PairedVolumes, augmented, pick
-from relapet.errors import RelapetError
 from relapet.model.interface import Batch, Draws, Method, Phase
 from relapet.training.config import TrainConfig
 from relapet.training.ema import Ema
+from relapet.training.errors import TrainingError, is_out_of_memory
+from relapet.training.loader import Loader, Pairs
+from relapet.training.player import Player
+
+_CLOCK_SLACK = 0.05
+"""Share of the budget by which the clock may be ahead of the steps before the learning rate follows it.
+
+Within it the rate depends on the step alone, and two runs are bitwise equal though a limit in seconds is set.
+"""
+_STOP = "stop"
+"""Name under which the processes tell each other that one of them was asked to stop."""
 
 
-class TrainingError(RelapetError):
-    """Training cannot go on: the message says at which step and what helps."""
-
-
-@dataclass
+@dataclass(frozen=True)
 class Progress:
     """What the loop tells after each step."""
 
@@ -40,6 +44,7 @@ class Progress:
     fraction: float
     """Share of the budget (steps or seconds) that is used."""
     losses: dict[str, float]
+    """Mean over the volumes of the step."""
     seconds: float
     """Training time so far, over all resumes."""
     loader_seconds: float
@@ -48,11 +53,13 @@ class Progress:
 
 @dataclass
 class Hooks:
-    """What a caller may do between steps."""
+    """What a caller may do between steps; in all processes but the first these do nothing."""
 
     on_step: Callable[[Progress], None] = lambda progress: None
-    validate: Callable[[Method, int], Mapping[str, float]] | None = None
+    validate: Callable[[Method, int], None] | None = None
     save: Callable[[int], None] = lambda step: None
+    stop: Callable[[], bool] = lambda: False
+    """Whether to end after this step; one process's wish ends all."""
 
 
 @dataclass
@@ -60,7 +67,7 @@ class Trainer:
     """One method in training: its networks, optimisers and EMA, and the loop over steps."""
 
     method: Method
-    data: PairedVolumes
+    data: Pairs
     augment: AugmentConfig
     config: TrainConfig
     fabric: Fabric
@@ -71,13 +78,11 @@ class Trainer:
     def __post_init__(self) -> None:
         # Channels last: 3-D convolutions run several times faster so, on CPU as on GPU.
         self.method.networks.to(self.fabric.device, memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
-        self.phases = self.method.phases()
-        self.optimizers = {phase.name: self._optimizer(phase) for phase in self.phases}
+        self.players = [Player(phase, self.config, self.fabric) for phase in self.method.phases()]
         self.ema = Ema(self.method.networks["generator"], self.config.ema_decay)
-
-    def _optimizer(self, phase: Phase) -> torch.optim.Optimizer:
-        lr = self.config.lr * phase.lr_ratio
-        return torch.optim.Adam(phase.network.parameters(), lr=lr, betas=phase.betas)
+        self.loader = Loader(
+            self.data, self.augment, self.config, self.fabric.global_rank, self.fabric.world_size
+        )
 
     # -- state -------------------------------------------------------------------------------------------
 
@@ -86,128 +91,120 @@ class Trainer:
         return {
             "networks": self.method.networks.state_dict(),
             "ema": self.ema.state_dict(),
-            "optimizers": {name: optimizer.state_dict() for name, optimizer in self.optimizers.items()},
+            "players": {player.phase.name: player.state_dict() for player in self.players},
             "seconds": self.seconds,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on where `state_dict` was taken."""
+        """Go on where `state_dict` was taken; raises KeyError, ValueError or RuntimeError for a foreign state."""
         self.method.networks.load_state_dict(state["networks"])
         self.ema.weights = {k: v.to(self.fabric.device) for k, v in state["ema"].items()}
-        for name, optimizer in self.optimizers.items():
-            optimizer.load_state_dict(state["optimizers"][name])
+        for player in self.players:
+            player.load_state_dict(state["players"][player.phase.name])
         self.step, self.seconds = int(state["step"]), float(state["seconds"])
 
     # -- the loop ----------------------------------------------------------------------------------------
 
-    def run(self, hooks: Hooks) -> None:
-        """Train until the budget of steps or seconds is used; checkpoints and validates on the way."""
+    def run(self, hooks: Hooks) -> bool:
+        """Train until the budget of steps or seconds is used, then save; False where a hook ended it before.
+
+        Raises TrainingError where a loss is not finite or memory runs out.
+        """
         self.method.networks.train()
-        with ThreadPoolExecutor(max_workers=1) as loader:
-            upcoming = loader.submit(self._load, self.step)
-            while not self._finished():
-                batch, upcoming = self._next(loader, upcoming)
+        stopped = False
+        with self.loader:
+            while self._fraction() < 1 and not stopped:
+                batches = self._next()
                 started = time.perf_counter()
-                losses = self._train_step(batch)
+                logged = self._guarded_step(batches, hooks.stop())
                 self.step += 1
                 self.seconds += time.perf_counter() - started
-                self._between_steps(hooks, losses)
-            upcoming.cancel()
+                stopped = logged.pop(_STOP) > 0
+                self._between_steps(hooks, logged)
         hooks.save(self.step)
-
-    def _finished(self) -> bool:
         return self._fraction() >= 1
 
-    def _fraction(self) -> float:
+    def _fraction(self, slack: float = 0.0) -> float:
         """Share of the budget that is used. With a limit in seconds every process takes the slowest one's clock."""
         fraction = self.step / self.config.steps
         if self.config.seconds is not None:
             elapsed = torch.tensor(self.seconds, device=self.fabric.device)
             slowest = self.fabric.all_reduce(elapsed, reduce_op="max")
-            fraction = max(fraction, float(slowest) / self.config.seconds)
+            fraction = max(fraction, float(slowest) / self.config.seconds - slack)
         return fraction
 
-    def _next(self, loader: ThreadPoolExecutor, upcoming: Future[Batch]) -> tuple[Batch, Future[Batch]]:
+    def _next(self) -> list[Batch]:
         started = time.perf_counter()
-        batch = upcoming.result().to(self.fabric.device)
+        batches = [batch.to(self.fabric.device) for batch in self.loader.take(self.step)]
         waited = time.perf_counter() - started
         self.loader_seconds += waited
         self.seconds += waited
-        return batch, loader.submit(self._load, self.step + 1)
+        return batches
 
-    def _load(self, step: int) -> Batch:
-        size, slots = self.config.batch_size, self.config.batch_size * self.fabric.world_size
-        pairs = []
-        for slot in range(self.fabric.global_rank * size, (self.fabric.global_rank + 1) * size):
-            index = pick(step, slot, slots, len(self.data), self.config.seed)
-            rng = np.random.default_rng((self.config.seed, step, slot))
-            pairs.append(augmented(self.data[index], self.augment, rng))
-        return Batch(
-            pet=torch.from_numpy(np.stack([pair.pet[None] for pair in pairs])),
-            condition=torch.from_numpy(np.stack([pair.condition for pair in pairs])),
-            tracer=torch.tensor([pair.tracer.index for pair in pairs]),
-            names=tuple(pair.name for pair in pairs),
-        )
-
-    def _train_step(self, batch: Batch) -> dict[str, float]:
-        first = self.fabric.global_rank * self.config.batch_size
-        draws = Draws(
-            tuple(_generator(self.config.seed, self.step, first + i) for i in range(len(batch.pet)))
-        )
-        logged: dict[str, float] = {}
+    def _guarded_step(self, batches: list[Batch], stop: bool) -> dict[str, float]:
+        """One training step; its losses, and whether any process wants to stop."""
         try:
-            with self.fabric.autocast():
-                shared = self.method.forward(batch, draws, self.step)
-            for phase in self.phases:
-                if self.step >= phase.start_step:
-                    losses = self._take_turn(phase, shared)
-                    logged |= {
-                        f"{phase.name}/{name}": float(value.detach()) for name, value in losses.items()
-                    }
-        except torch.OutOfMemoryError as error:
+            logged = self._train_step(batches)
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
             raise TrainingError(
-                f"Out of memory at step {self.step}; lower train.batch_size, set train.precision to bf16-mixed, "
-                "or use a coarser grid."
+                f"Out of memory at step {self.step}",
+                "lower train.batch_size (train.accumulate makes up for it), set method.generator.checkpointing=true "
+                "or train.precision=bf16-mixed, or use a coarser grid",
             ) from error
-        bad = [name for name, value in logged.items() if not math.isfinite(value)]
+        logged[_STOP] = torch.tensor(float(stop), device=self.fabric.device)
+        values = self._mean_over_processes(logged)
+        bad = [name for name, value in values.items() if not math.isfinite(value)]
         if bad:
             raise TrainingError(
-                f"{bad[0]} is not finite at step {self.step} (volumes: {', '.join(batch.names)}); resume from the "
-                "last checkpoint with a lower train.lr or with train.precision=32-true."
+                f"{bad[0]} is not finite at step {self.step} (volumes: {', '.join(self.loader.names(self.step))})",
+                "lower train.lr or set train.precision=32-true",
             )
+        return values
+
+    def _mean_over_processes(self, logged: Mapping[str, Tensor]) -> dict[str, float]:
+        """All values in one message and one wait for the device."""
+        vector = torch.stack([value.detach().double() for value in logged.values()])
+        mean = self.fabric.all_reduce(vector, reduce_op="mean")
+        return dict(zip(logged, mean.tolist(), strict=True))
+
+    def _train_step(self, batches: list[Batch]) -> dict[str, Tensor]:
+        shared = [self._forward(batches[0], 0)] if len(batches) == 1 else None
+        lr_factor = self._lr_factor()
+        logged: dict[str, Tensor] = {}
+        for player in self.players:
+            if self.step < player.phase.start_step:
+                continue
+            runs = iter(shared) if shared else self._runs(batches, player.phase)
+            losses = player.take_turn(runs, len(batches), lr_factor)
+            logged |= {f"{player.phase.name}/{name}": value for name, value in losses.items()}
         self.ema.update(self.method.networks["generator"], self.step)
         return logged
 
-    def _take_turn(self, phase: Phase, shared: Any) -> Mapping[str, Tensor]:
-        optimizer = self.optimizers[phase.name]
-        for group in optimizer.param_groups:
-            group["lr"] = self.config.lr * phase.lr_ratio * self._lr_factor()
-        # The players' gradients must not mix: the generator's turn also reaches the critic's weights.
-        optimizer.zero_grad(set_to_none=True)
+    def _runs(self, batches: list[Batch], phase: Phase) -> Iterator[Any]:
+        """What the phases share, a batch at a time, so that only one batch's graph is held."""
+        for part, batch in enumerate(batches):
+            with torch.set_grad_enabled(not phase.detached):
+                shared = self._forward(batch, part)
+            yield shared
+            del shared
+
+    def _forward(self, batch: Batch, part: int) -> Any:
+        seeds = [(self.config.seed, self.step, slot) for slot in self.loader.own_slots(part)]
         with self.fabric.autocast():
-            losses = phase.loss(shared)
-        parameters = [p for p in phase.network.parameters() if p.requires_grad]
-        # autograd.grad and an explicit mean over processes, not wrapped modules: the penalties differentiate
-        # twice and the players share one forward pass, neither of which a wrapped module's hooks allow.
-        gradients = torch.autograd.grad(losses["total"], parameters, allow_unused=True)
-        for parameter, gradient in zip(parameters, gradients, strict=True):
-            if gradient is not None:
-                parameter.grad = self.fabric.all_reduce(gradient, reduce_op="mean")
-        if self.config.clip_norm > 0:
-            nn.utils.clip_grad_norm_(parameters, self.config.clip_norm)
-        optimizer.step()
-        return losses
+            return self.method.forward(batch, Draws(tuple(_generator(*s) for s in seeds)), self.step)
 
     def _lr_factor(self) -> float:
         warmup = min(1.0, (self.step + 1) / self.config.lr_warmup) if self.config.lr_warmup else 1.0
         if self.config.lr_schedule == "constant":
             return warmup
-        return warmup * 0.5 * (1 + math.cos(math.pi * min(1.0, self._fraction())))
+        return warmup * 0.5 * (1 + math.cos(math.pi * min(1.0, self._fraction(_CLOCK_SLACK))))
 
     def _between_steps(self, hooks: Hooks, losses: dict[str, float]) -> None:
         fraction = self._fraction()
         hooks.on_step(Progress(self.step, fraction, losses, self.seconds, self.loader_seconds))
-        if hooks.validate is not None and (self.step % self.config.validate_every == 0):
+        if hooks.validate is not None and self.step % self.config.validate_every == 0:
             generator = self.method.networks["generator"]
             self.method.networks.eval()
             with self.ema.applied_to(generator), torch.no_grad(), self.fabric.autocast():

@@ -2,68 +2,48 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
 
 import torch
 from lightning_fabric import Fabric
-from pydantic import BaseModel
 
-from relapet.cohort.bids import VisitFiles, index_derivative
-from relapet.cohort.grid import SPACE
-from relapet.data.dataset import DataConfig, Pair, PairedVolumes, build_cache, usable_visits
-from relapet.data.split import Split, check_split, split_subjects
-from relapet.data.volumes import derivative_grid, templates_of
-from relapet.errors import InputError
-from relapet.files import prepare_output_folder
-from relapet.messages import Messages, Silent
+from relapet.cohort.bids import index_derivative
+from relapet.cohort.grid import Grid
+from relapet.data.dataset import Pair
+from relapet.errors import InputError, Stopped
+from relapet.files import prepare_output_folder, remove_unfinished
+from relapet.messages import Advance, Messages, Silent
 from relapet.methods import build_method
 from relapet.model.interface import Method
-from relapet.runs import RUN_FORMAT, Manifest, RunFolder, TracerRecord, environment, git_revision, now
-from relapet.tracers import TracerSpec, get_tracer
+from relapet.runs import RunFolder
 from relapet.training.checkpoint import checkpoints, load_latest_checkpoint, save_checkpoint
-from relapet.training.config import TrainConfig
+from relapet.training.distributed import is_first_process, leave, make_fabric
 from relapet.training.engine import Hooks, Progress, Trainer
+from relapet.training.errors import TrainingError
 from relapet.training.log import Log
-from relapet.types import Volume
-
-Validate = Callable[[Method, Sequence[Pair], torch.device], Mapping[str, float]]
-
-
-class Settings(Protocol):
-    """The part of a RunConfig that training reads."""
-
-    @property
-    def method(self) -> BaseModel:
-        """The method's settings."""
-        ...
-
-    @property
-    def data(self) -> DataConfig:
-        """Volumes, split, augmentation."""
-        ...
-
-    @property
-    def train(self) -> TrainConfig:
-        """The loop."""
-        ...
-
-    def model_dump(self, *, mode: str) -> dict[str, Any]:
-        """Every setting."""
-        ...
+from relapet.training.material import Material, Settings, check_same_split, prepare_material
+from relapet.training.memory import peak_memory_gib
+from relapet.training.signals import StopRequest, stop_requests
 
 
 @dataclass(frozen=True)
-class Material:
-    """What a run is trained on."""
+class ValidationRound:
+    """What a caller gets to judge the model in training by."""
 
-    training: PairedVolumes
-    validation: PairedVolumes
-    mean: dict[str, Volume]
-    """Mean SUVr map of each tracer over the training subjects."""
-    manifest: Manifest
+    method: Method
+    """With the averaged weights, in evaluation mode."""
+    pairs: Sequence[Pair]
+    grid: Grid
+    device: torch.device
+    step: int
+    run: RunFolder
+
+
+Validate = Callable[[ValidationRound], Mapping[str, float]]
+"""Gives scores by name."""
 
 
 @dataclass
@@ -80,133 +60,129 @@ class TrainOptions:
 def train_run(settings: Settings, derivatives: Path, folder: Path, options: TrainOptions) -> RunFolder:
     """Train a method on a derivative and leave a run folder.
 
-    Raises InputError for an unusable derivative or folder, TrainingError where training cannot go on.
+    With several devices each process runs this function; only the first one writes and speaks. Raises InputError
+    for an unusable derivative or folder, TrainingError where training cannot go on, Stopped after SIGTERM or Ctrl-C.
     """
     run = RunFolder(Path(folder))
     if checkpoints(run.checkpoints) and not options.resume:
         raise InputError(
             f"{run.path} already holds a training; add --resume to go on, or choose another folder."
         )
+    fabric = make_fabric(settings.train)
+    messages = options.messages if is_first_process() else Silent()
     visits = index_derivative(derivatives)
     prepare_output_folder(run.path)
-    material = prepare_material(settings, Path(derivatives), visits, run, options.messages)
-    fabric = Fabric(accelerator="auto", devices=1, precision=settings.train.precision)
-    # Weights are drawn from the global generator by the layers themselves: fork it, so that nothing leaks out.
-    with torch.random.fork_rng():
-        torch.manual_seed(settings.train.seed)
-        method = build_method(settings.method.model_dump(mode="json"))
-    trainer = Trainer(method, material.training, settings.data.augment, settings.train, fabric)
-    log = Log(run.log)
+    # Before the launch: the first process reads all volumes into the cache, where the others then find them.
+    material = prepare_material(settings, Path(derivatives), visits, run, messages)
     if options.resume:
-        trainer.load_state_dict(load_latest_checkpoint(run.checkpoints, options.messages.warn))
-        log.cut_after(trainer.step)
-        options.messages.say(f"Going on after step {trainer.step}.")
-    run.write_config(settings.model_dump(mode="json"))
-    run.write_manifest(material.manifest)
-    run.write_training_mean(material.mean)
-    with options.messages.track("train", 1.0) as advance:
-        trainer.run(_hooks(trainer, material, run, log, options, advance))
+        check_same_split(run, material.manifest)
+    fabric.launch()
+    trainer = _trainer(settings, material, fabric)
+    if options.resume:
+        _go_on(trainer, run, messages)
+    if fabric.is_global_zero:
+        _begin(run, settings, material, trainer.step)
+    with stop_requests() as request, messages.track("train", 1.0) as advance:
+        hooks = _Hooks(trainer, material, run, options, messages, advance)
+        done = _run(trainer, run, hooks.bundle(request) if fabric.is_global_zero else _silent(request))
+    leave(fabric)
+    if not done and fabric.is_global_zero:
+        cause = request.received or signal.SIGTERM  # one that only another process got
+        raise Stopped(
+            f"Training was stopped by {cause.name} after step {trainer.step} and is saved; add --resume to go on.",
+            cause,
+        )
     return run
 
 
-def prepare_material(
-    settings: Settings, derivatives: Path, visits: list[VisitFiles], run: RunFolder, messages: Messages
-) -> Material:
-    """Choose the visits, split them by subject, read them into the cache."""
-    data = settings.data
-    tracers = sorted((get_tracer(name) for name in data.tracers), key=lambda tracer: tracer.index)
-    usable = usable_visits(visits, data, messages.warn)
-    grid = derivative_grid(usable[0])
-    subjects = [files.visit.subject for files in usable]
-    split = split_subjects(subjects, data.validation_fraction, data.test_fraction, data.split_seed)
-    check_split(split)
-    known = [files for files in usable if files.visit.subject not in split["test"]]
-    with messages.track("read volumes", len(known)) as advance:
-        count = 0
-
-        def one_done(problem: str | None) -> None:
-            nonlocal count
-            count += 1
-            if problem:
-                messages.warn(problem)
-            advance(count, "")
-
-        cache, good = build_cache(known, tracers, grid, run.path / "cache", one_done)
-    parts = {part: [f for f in good if f.visit.subject in split[part]] for part in ("train", "validation")}
-    training = PairedVolumes(parts["train"], tracers, cache)
-    if not len(training):
-        raise InputError(f"{derivatives} leaves no training volume after the split; add subjects.")
-    validation = PairedVolumes(parts["validation"], tracers, cache)
-    mean = training.mean_suvr()
-    if data.template:
-        training.templates = validation.templates = templates_of(mean)
-    checksums = {_relative(path, derivatives): digest for path, digest in cache.checksums.items()}
-    manifest = _manifest(settings, grid.name, tracers, split, checksums)
-    return Material(training, validation, mean, manifest)
+def _trainer(settings: Settings, material: Material, fabric: Fabric) -> Trainer:
+    # Weights are drawn from the global generator by the layers themselves: fork it, so that nothing leaks out.
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(settings.train.seed)
+        method = build_method(settings.method.model_dump(mode="json"))
+    return Trainer(method, material.training, settings.data.augment, settings.train, fabric)
 
 
-def _relative(path: str, root: Path) -> str:
-    return Path(path).relative_to(root).as_posix()
+def _go_on(trainer: Trainer, run: RunFolder, messages: Messages) -> None:
+    if not checkpoints(run.checkpoints):
+        messages.say(f"{run.path} has no checkpoint yet: training starts from the beginning.")
+        return
+    state = load_latest_checkpoint(run.checkpoints, messages.warn)
+    try:
+        trainer.load_state_dict(state)
+    except (KeyError, ValueError, RuntimeError) as error:
+        raise InputError(
+            f"The checkpoint in {run.checkpoints} does not fit the settings; resume with those of {run.config}."
+        ) from error
+    messages.say(f"Going on after step {trainer.step}.")
 
 
-def _manifest(
-    settings: Settings, grid: str, tracers: Sequence[TracerSpec], split: Split, checksums: dict[str, str]
-) -> Manifest:
-    augment = settings.data.augment
-    required = [
-        name for name, drop in (("T1w", augment.drop_t1w), ("FLAIR", augment.drop_flair)) if drop == 0
-    ]
-    return Manifest(
-        run_format=RUN_FORMAT,
-        created=now(),
-        versions=environment(),
-        git_revision=git_revision(),
-        method=settings.method.model_dump()["name"],
-        space=SPACE,
-        grid=grid,
-        tracers={
-            t.name: TracerRecord(label=t.label, index=t.index, suvr_window=t.suvr_window) for t in tracers
-        },
-        required_inputs=tuple(required),
-        split={part: list(names) for part, names in split.items()},
-        seeds={"train": settings.train.seed, "split": settings.data.split_seed},
-        checksums=checksums,
-    )
+def _begin(run: RunFolder, settings: Settings, material: Material, step: int) -> None:
+    """Write what the run is made from; what a killed run left unfinished, and logged too far, goes."""
+    remove_unfinished(run.path)
+    Log(run.log).cut_after(step)
+    run.write_config(settings.model_dump(mode="json"))
+    run.write_manifest(material.manifest)
+    run.write_training_mean(material.mean)
 
 
-def _hooks(
-    trainer: Trainer,
-    material: Material,
-    run: RunFolder,
-    log: Log,
-    options: TrainOptions,
-    advance: Callable[[float, str], None],
-) -> Hooks:
-    config = trainer.config
-    step = max(1, len(material.validation) // options.validation_pairs)
-    chosen = range(0, len(material.validation), step)
+def _run(trainer: Trainer, run: RunFolder, hooks: Hooks) -> bool:
+    try:
+        return trainer.run(hooks)
+    except TrainingError as error:
+        saved = checkpoints(run.checkpoints)
+        raise error.resumable_from(str(saved[0]) if saved else None) from error
 
-    def on_step(progress: Progress) -> None:
-        rate = progress.step / progress.seconds if progress.seconds else 0.0
-        total = progress.losses["generator/total"]
-        advance(min(progress.fraction, 1.0), f"step {progress.step}, loss {total:.4f}, {rate:.2f} steps/s")
-        if progress.step % config.log_every == 0 or progress.step == 1:
-            log.write(
-                progress.step,
-                progress.losses | {"seconds": progress.seconds, "loader_seconds": progress.loader_seconds},
-            )
 
-    def validate(method: Method, step: int) -> Mapping[str, float]:
-        if options.validate is None or not len(material.validation):
-            return {}
-        pairs = [material.validation[i] for i in chosen]
-        scores = options.validate(method, pairs, trainer.fabric.device)
-        log.write(step, scores)
-        options.messages.say(f"step {step}: " + ", ".join(f"{k} {v:.4f}" for k, v in scores.items()))
-        return scores
+def _silent(request: StopRequest) -> Hooks:
+    return Hooks(stop=lambda: request.received is not None)
 
-    def save(step: int) -> None:
-        save_checkpoint(run.checkpoints, step, trainer.state_dict(), config.keep_checkpoints)
-        run.write_weights(trainer.method.networks["generator"].state_dict(), trainer.ema.state_dict())
 
-    return Hooks(on_step=on_step, validate=validate, save=save)
+@dataclass
+class _Hooks:
+    """What the first process does between steps."""
+
+    trainer: Trainer
+    material: Material
+    run: RunFolder
+    options: TrainOptions
+    messages: Messages
+    advance: Advance
+
+    def __post_init__(self) -> None:
+        self.log = Log(self.run.log)
+
+    def bundle(self, request: StopRequest) -> Hooks:
+        validates = self.options.validate is not None and len(self.material.validation) > 0
+        return Hooks(
+            on_step=self.on_step,
+            validate=self.validate if validates else None,
+            save=self.save,
+            stop=lambda: request.received is not None,
+        )
+
+    def on_step(self, progress: Progress) -> None:
+        trainer = self.trainer
+        rate = progress.step * trainer.loader.slots / progress.seconds if progress.seconds else 0.0
+        memory = peak_memory_gib(trainer.fabric.device)
+        note = f"step {progress.step}, loss {progress.losses['generator/total']:.4f}, {rate:.2f} volumes/s"
+        self.advance(min(progress.fraction, 1.0), note + (f", {memory:.1f} GiB" if memory else ""))
+        if progress.step % trainer.config.log_every == 0 or progress.step == 1:
+            times = {"seconds": progress.seconds, "loader_seconds": progress.loader_seconds}
+            self.log.write(progress.step, progress.losses | times)
+
+    def validate(self, method: Method, step: int) -> None:
+        assert self.options.validate is not None
+        data, device = self.material.validation, self.trainer.fabric.device
+        every = max(1, len(data) // self.options.validation_pairs)
+        pairs = [data[i] for i in range(0, len(data), every)]
+        scores = self.options.validate(
+            ValidationRound(method, pairs, self.material.grid, device, step, self.run)
+        )
+        self.log.write(step, scores)
+        self.messages.say(f"step {step}: " + ", ".join(f"{k} {v:.4f}" for k, v in scores.items()))
+
+    def save(self, step: int) -> None:
+        trainer = self.trainer
+        save_checkpoint(self.run.checkpoints, step, trainer.state_dict(), trainer.config.keep_checkpoints)
+        self.run.write_weights(trainer.method.networks["generator"].state_dict(), trainer.ema.state_dict())

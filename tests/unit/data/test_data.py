@@ -9,7 +9,8 @@ from relapet.cohort.bids import index_derivative
 from relapet.cohort.grid import GRIDS
 from relapet.data import augment
 from relapet.data.augment import AugmentConfig
-from relapet.data.dataset import DataConfig, PairedVolumes, build_cache, pick, usable_visits
+from relapet.data.cache import Cache
+from relapet.data.dataset import DataConfig, PairedVolumes, fill_cache, pick, usable_visits
 from relapet.data.split import check_split, split_subjects
 from relapet.data.volumes import BACKGROUND, derivative_grid, model_to_suvr, scale_mri, suvr_to_model
 from relapet.errors import InputError, VolumeError
@@ -38,17 +39,34 @@ def test_a_generous_mask_gives_the_scale_of_a_tight_one() -> None:
     np.testing.assert_allclose(scale_mri(volume, generous)[tight], scale_mri(volume, tight)[tight], atol=0.01)
 
 
-def test_a_constant_image_is_refused() -> None:
+@pytest.mark.parametrize("scaling", ["robust", "minmax"])
+def test_a_constant_image_is_refused(scaling: str) -> None:
     with pytest.raises(ValueError, match="constant"):
-        scale_mri(np.ones((4, 4, 4), np.float32), np.ones((4, 4, 4), dtype=bool))
+        scale_mri(np.ones((4, 4, 4), np.float32), np.ones((4, 4, 4), dtype=bool), scaling)
+
+
+def test_min_max_scaling_of_mri_takes_the_masked_volumes_range(toy_source: Path, tmp_path: Path) -> None:
+    volume = np.arange(24, dtype=np.float32).reshape(2, 3, 4)
+    mask = (volume > 3) & (volume < 21)
+    scaled = scale_mri(volume, mask, "minmax")  # 0 outside the brain to 20
+    np.testing.assert_allclose(scaled[mask], volume[mask] / 10 - 1, atol=1e-6)
+    assert (scaled[~mask] == BACKGROUND).all()
+    visits = index_derivative(toy_source)[:1]
+    conditions = []
+    for scaling in ("robust", "minmax"):  # one folder: the two must not be taken for each other
+        cache = Cache(tmp_path, GRIDS["4mm"], scaling)
+        fill_cache(visits, [], cache, lambda problem: None)
+        conditions.append(np.asarray(cache.condition(visits[0])))
+    assert conditions[1].max() == 1
+    assert not np.allclose(*conditions)
 
 
 @pytest.mark.parametrize("tracer", TRACERS, ids=lambda t: t.name)
 def test_suvr_survives_the_window(tracer) -> None:  # type: ignore[no-untyped-def]
     low, high = tracer.suvr_window
     suvr = np.linspace(low, high, 60, dtype=np.float32).reshape(3, 4, 5)
-    np.testing.assert_allclose(model_to_suvr(suvr_to_model(suvr, tracer), tracer), suvr, atol=1e-5)
-    assert suvr_to_model(np.full((1, 1, 1), high + 1, np.float32), tracer) == 1
+    np.testing.assert_allclose(model_to_suvr(suvr_to_model(suvr, (low, high)), (low, high)), suvr, atol=1e-5)
+    assert suvr_to_model(np.full((1, 1, 1), high + 1, np.float32), (low, high)) == 1
 
 
 def test_a_split_is_by_subject_and_seeded() -> None:
@@ -93,21 +111,76 @@ def test_missing_scans_are_known(toy: Path, tmp_path: Path) -> None:
     assert "no FLAIR" in said[0]
     assert "no T1w" in said[1]
     assert "PET" in said[2]
-    cache, good = build_cache(usable, TRACERS, GRIDS["4mm"], tmp_path / "cache", lambda problem: None)
+    cache = Cache(tmp_path / "cache", GRIDS["4mm"])
+    good = fill_cache(usable, TRACERS, cache, lambda problem: None)
     assert len(PairedVolumes(good, TRACERS, cache)) == 5 * 3 - 1
     dropping = DataConfig(augment=AugmentConfig(drop_flair=0.2))
     assert len(usable_visits(index_derivative(toy), dropping, said.append)) == 6
 
 
+def test_an_input_that_is_left_out_is_background_and_not_needed(toy: Path, tmp_path: Path) -> None:
+    visits = index_derivative(toy)
+    visits[0].flair.unlink()  # type: ignore[union-attr]
+    visits[1].t1w.unlink()  # type: ignore[union-attr]
+    config, said = DataConfig(inputs=("T1w",)), []
+    usable = usable_visits(index_derivative(toy), config, said.append)
+    assert [files.visit.subject for files in usable] == ["01", *(f"{i:02d}" for i in range(3, 9))]
+    assert "02" in said[0]
+    assert "no T1w" in said[0]
+    assert config.required_inputs == ("T1w",)
+    cache = Cache(tmp_path / "cache", GRIDS["4mm"])
+    good = fill_cache(usable[:2], TRACERS, cache, lambda problem: None)
+    condition = PairedVolumes(good, TRACERS, cache)[3].condition
+    assert (condition[1] == BACKGROUND).all()
+    assert (condition[0] > BACKGROUND).any()
+    assert not [path for path in cache.checksums if "FLAIR" in path]
+
+
+def test_inputs_that_training_withholds_are_not_required() -> None:
+    assert DataConfig(augment=AugmentConfig(drop_flair=0.3)).required_inputs == ("T1w",)
+    assert DataConfig(augment=AugmentConfig(drop_flair=0.3, drop_t1w=0.3)).required_inputs == ()
+    with pytest.raises(ValueError, match="single input"):
+        DataConfig(inputs=("FLAIR",), augment=AugmentConfig(drop_flair=0.3))
+
+
+def test_min_max_scaling_uses_each_volumes_own_range(toy_source: Path, tmp_path: Path) -> None:
+    visits, tau = index_derivative(toy_source)[:2], [get_tracer("tau")]
+    cache = Cache(tmp_path, GRIDS["4mm"])
+    good = fill_cache(visits, tau, cache, lambda problem: None)
+    data = PairedVolumes(good, tau, cache, "minmax")
+    suvr = [cache.pet(files, tau[0]).astype(np.float32) for files in good]
+    for index in range(2):
+        pair = data[index]
+        assert (pair.pet.min(), pair.pet.max()) == (-1, 1)
+        assert pair.window == (suvr[index].min(), suvr[index].max())
+        np.testing.assert_allclose(model_to_suvr(pair.pet, pair.window), suvr[index], atol=1e-5)
+    assert data[0].window != data[1].window
+    expected = np.mean([[volume.min(), volume.max()] for volume in suvr], axis=0)
+    np.testing.assert_allclose(data.mean_range()["tau"], expected, rtol=1e-6)
+
+
+def test_a_constant_pet_cannot_be_scaled_by_its_own_range(toy: Path, tmp_path: Path) -> None:
+    from relapet.cohort.nifti import save_volume
+
+    visits, tau = index_derivative(toy)[:1], [get_tracer("tau")]
+    path = visits[0].pet["tau"]
+    save_volume(path, np.ones(GRIDS["4mm"].shape), GRIDS["4mm"].affine)
+    cache = Cache(tmp_path, GRIDS["4mm"])
+    good = fill_cache(visits, tau, cache, lambda problem: None)
+    with pytest.raises(VolumeError, match=f"{path.name}: the PET is constant"):
+        PairedVolumes(good, tau, cache, "minmax").mean_range()
+
+
 def test_pairs_come_back_as_written(toy_source: Path, tmp_path: Path) -> None:
     visits = index_derivative(toy_source)[:2]
-    cache, good = build_cache(visits, TRACERS, GRIDS["4mm"], tmp_path, lambda problem: None)
+    cache = Cache(tmp_path, GRIDS["4mm"])
+    good = fill_cache(visits, TRACERS, cache, lambda problem: None)
     data = PairedVolumes(good, TRACERS, cache)
     pair = data[0]
     import nibabel as nib
 
     suvr = np.asarray(nib.load(visits[0].pet[pair.tracer.name]).dataobj)
-    np.testing.assert_allclose(model_to_suvr(pair.pet, pair.tracer), suvr, atol=2e-3)
+    np.testing.assert_allclose(model_to_suvr(pair.pet, pair.window), suvr, atol=2e-3)
     assert pair.condition.shape == (2, *GRIDS["4mm"].shape)
     means = data.mean_suvr()
     assert set(means) == {"tau", "pib", "pbr28"}
@@ -121,9 +194,10 @@ def test_a_changed_file_is_read_anew(toy: Path, tmp_path: Path) -> None:
 
     visits = index_derivative(toy)[:1]
     tau = get_tracer("tau")
-    build_cache(visits, [tau], GRIDS["4mm"], tmp_path, lambda problem: None)
+    fill_cache(visits, [tau], Cache(tmp_path, GRIDS["4mm"]), lambda problem: None)
     save_volume(visits[0].pet["tau"], np.ones(GRIDS["4mm"].shape), GRIDS["4mm"].affine)
-    cache, _ = build_cache(visits, [tau], GRIDS["4mm"], tmp_path, lambda problem: None)
+    cache = Cache(tmp_path, GRIDS["4mm"])
+    fill_cache(visits, [tau], cache, lambda problem: None)
     assert (np.asarray(cache.pet(visits[0], tau)) == 1).all()
 
 
@@ -132,7 +206,7 @@ def test_an_unreadable_visit_is_named_and_the_others_go_on(toy: Path, tmp_path: 
     path = visits[1].pet["tau"]
     path.write_bytes(path.read_bytes()[:1000])
     problems: list[str | None] = []
-    _, good = build_cache(visits, TRACERS, GRIDS["4mm"], tmp_path, problems.append)
+    good = fill_cache(visits, TRACERS, Cache(tmp_path, GRIDS["4mm"]), problems.append)
     assert [files.visit.subject for files in good] == ["01", "03"]
     assert str(path) in str(problems[1])
 
@@ -168,6 +242,12 @@ def test_augmentation_is_a_draw_and_an_application() -> None:
         condition, pet, augment.draw(AugmentConfig(drop_flair=1), np.random.default_rng(1)), 4.0
     )
     assert (dropped[1] == BACKGROUND).all()
+    alone = condition.copy()
+    alone[0] = BACKGROUND
+    kept, _ = augment.apply(
+        alone, pet, augment.draw(AugmentConfig(drop_flair=1), np.random.default_rng(1)), 4.0
+    )
+    np.testing.assert_allclose(kept, alone, atol=1e-6)  # FLAIR is all there is
     np.testing.assert_allclose(dropped[0], condition[0], atol=1e-6)
 
 

@@ -72,8 +72,57 @@ def test_the_critic_is_trained_on_the_detached_prediction() -> None:
 def test_the_penalty_enters_with_half_gamma() -> None:
     method = make(penalty_weight=0.5)
     losses = method.phases()[0].loss(method.forward(batch(), draws(), step=0))
-    expected = losses["relativistic"] + 0.25 * (losses["r1"] + losses["r2"])
+    expected = losses["adversarial"] + 0.25 * (losses["r1"] + losses["r2"])
     torch.testing.assert_close(losses["total"], expected)
+
+
+def test_gamma_falls_ten_fold_from_the_start_of_the_adversarial_term() -> None:
+    method = make(penalty_weight=0.5, adversarial_start=10, penalty_anneal_steps=20)
+    for step, gamma in ((10, 0.5), (20, 0.275), (30, 0.05), (1000, 0.05)):
+        losses = method.phases()[0].loss(method.forward(batch(), draws(), step=step))
+        expected = losses["adversarial"] + gamma / 2 * (losses["r1"] + losses["r2"])
+        torch.testing.assert_close(losses["total"], expected)
+
+
+def test_without_gamma_no_penalty_is_computed() -> None:
+    method = make(penalty_weight=0.0)
+    losses = method.phases()[0].loss(method.forward(batch(), draws(), step=0))
+    assert set(losses) == {"total", "adversarial"}
+
+
+def test_the_released_penalty_is_weaker_by_the_depth_of_the_volume() -> None:
+    penalties = []
+    for reduction in ("full", "released"):
+        method = make(penalty_reduction=reduction)
+        penalties.append(method.phases()[0].loss(method.forward(batch(), draws(), step=0))["r1"])
+    torch.testing.assert_close(penalties[0], penalties[1] * 16)  # volumes are 8 x 12 x 16
+
+
+@pytest.mark.parametrize("kind", ["relativistic", "standard"])
+def test_the_adversarial_loss_is_one_setting_for_both_players(kind: str) -> None:
+    method = make(adversarial_loss=kind, penalty_weight=0.0)
+    critic_phase, generator_phase = method.phases()
+    shared, b = method.forward(batch(), draws(), step=0), batch()
+    critic = method.networks["discriminator"]
+    real, fake = (critic(x, b.condition, b.tracer) for x in (b.pet, shared.x0_hat))
+    softplus = torch.nn.functional.softplus
+    if kind == "standard":
+        by_hand = softplus(-real).mean() + softplus(fake).mean(), softplus(-fake).mean()
+    else:
+        by_hand = softplus(fake - real).mean(), softplus(real - fake).mean()
+    torch.testing.assert_close(critic_phase.loss(shared)["total"], by_hand[0])
+    torch.testing.assert_close(generator_phase.loss(shared)["adversarial"], by_hand[1])
+
+
+@pytest.mark.parametrize("weight", ["target_weight", "image_weight", "adversarial_weight"])
+def test_each_loss_weight_scales_its_own_term(weight: str) -> None:
+    term = {"target_weight": "target", "image_weight": "image", "adversarial_weight": "adversarial"}[weight]
+    totals = []
+    for value in (1.0, 3.0):
+        method = make(**{weight: value})
+        losses = method.phases()[-1].loss(method.forward(batch(), draws(), step=0))
+        totals.append(losses["total"])
+    torch.testing.assert_close(totals[1] - totals[0], 2 * losses[term])
 
 
 @pytest.mark.parametrize("prediction", ["eps", "x0", "v"])

@@ -46,3 +46,48 @@ def test_tracer_time_and_mri_all_reach_the_output() -> None:
         (x + 1, torch.tensor([10]), condition, torch.tensor([0])),
     ):
         assert not torch.allclose(generator(*changed), base)
+
+
+@pytest.mark.parametrize("attention", ["none", "lowest"])
+def test_checkpointing_changes_neither_gradients_nor_names(attention: str) -> None:
+    rng = torch.Generator().manual_seed(0)
+    x, condition = (torch.randn(2, c, 8, 8, 8, generator=rng) for c in (1, 2))
+    results, names = [], []
+    for checkpointing in (False, True):
+        torch.manual_seed(0)
+        config = GeneratorConfig(
+            channels=(8, 16), residual_blocks=1, attention=attention, checkpointing=checkpointing
+        )
+        generator = Generator(config)
+        output = generator(x, torch.tensor([3, 900]), condition, torch.tensor([0, 2]))
+        results.append(
+            torch.autograd.grad(output.square().mean(), list(generator.parameters()), allow_unused=True)
+        )
+        names.append(list(generator.state_dict()))
+    assert names[0] == names[1]
+    for one, other in zip(*results, strict=True):
+        assert (one is None and other is None) or torch.equal(one, other)
+
+
+def test_checkpointing_keeps_less_for_the_backward_pass() -> None:
+    kept = []
+    for checkpointing in (False, True):
+        generator = Generator(
+            GeneratorConfig(channels=(8, 16), residual_blocks=2, checkpointing=checkpointing)
+        )
+        total = 0
+
+        def count(tensor: torch.Tensor) -> torch.Tensor:
+            nonlocal total
+            total += tensor.numel()
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
+            generator(
+                torch.zeros(1, 1, 16, 16, 16),
+                torch.tensor([0]),
+                torch.zeros(1, 2, 16, 16, 16),
+                torch.tensor([0]),
+            )
+        kept.append(total)
+    assert kept[1] < kept[0] / 2

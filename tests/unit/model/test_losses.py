@@ -7,9 +7,12 @@ import torch
 
 from relapet.model.discriminator import Discriminator, DiscriminatorConfig
 from relapet.model.losses import (
+    annealed,
     gradient_penalty,
     relativistic_discriminator_loss,
     relativistic_generator_loss,
+    standard_discriminator_loss,
+    standard_generator_loss,
 )
 
 
@@ -21,8 +24,25 @@ def test_relativistic_losses_by_hand() -> None:
     assert relativistic_discriminator_loss(real, fake).item() == pytest.approx(by_hand, abs=1e-6)
 
 
-@pytest.mark.parametrize("loss", [relativistic_generator_loss, relativistic_discriminator_loss])
-def test_relativistic_gradients_against_finite_differences(loss: object) -> None:
+def test_standard_losses_by_hand() -> None:
+    real, fake = torch.tensor([2.0, 0.0]), torch.tensor([1.0, -3.0])
+    softplus = [math.log1p(math.exp(x)) for x in (-1.0, 3.0)]
+    assert standard_generator_loss(fake, real).item() == pytest.approx(sum(softplus) / 2, abs=1e-6)
+    on_real = (math.log1p(math.exp(-2.0)) + math.log(2)) / 2
+    on_fake = (math.log1p(math.exp(1.0)) + math.log1p(math.exp(-3.0))) / 2
+    assert standard_discriminator_loss(real, fake).item() == pytest.approx(on_real + on_fake, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    "loss",
+    [
+        relativistic_generator_loss,
+        relativistic_discriminator_loss,
+        lambda fake, real: standard_generator_loss(fake, real) + 0 * real.sum(),
+        standard_discriminator_loss,
+    ],
+)
+def test_gradients_of_the_losses_against_finite_differences(loss: object) -> None:
     rng = torch.Generator().manual_seed(0)
     logits = [
         torch.randn(2, 1, 2, 3, 4, generator=rng, dtype=torch.float64, requires_grad=True) for _ in range(2)
@@ -44,6 +64,45 @@ def test_the_penalty_is_the_mean_over_the_batch() -> None:
     # D = sum x^2 / 2 has the gradient x: ||x||^2 is 0 + 1 + 4 and 9 + 16 + 25.
     penalty = gradient_penalty(x.square().sum() / 2, x)
     assert penalty.item() == pytest.approx((5 + 50) / 2)
+
+
+def test_the_released_penalty_of_a_linear_critic() -> None:
+    """Sum over channel, x and y, mean over batch and z: the square of the weights over the depth, here 5."""
+    rng = torch.Generator().manual_seed(0)
+    weight = torch.randn(1, 2, 3, 4, 5, generator=rng, dtype=torch.float64)
+    x = torch.randn(3, 2, 3, 4, 5, generator=rng, dtype=torch.float64, requires_grad=True)
+    penalty = gradient_penalty((weight * x).flatten(1).sum(1), x, "released")
+    torch.testing.assert_close(penalty, weight.square().sum() / 5)
+
+
+@pytest.mark.parametrize("reduction", ["full", "released"])
+def test_the_penaltys_own_gradient_against_finite_differences(reduction: str) -> None:
+    torch.manual_seed(0)
+    critic = Discriminator(DiscriminatorConfig(kind="conditional", channels=2, layers=1)).double()
+    rng = torch.Generator().manual_seed(1)
+    x = torch.randn(1, 1, 4, 6, 8, generator=rng, dtype=torch.float64, requires_grad=True)
+    condition = torch.randn(1, 2, 4, 6, 8, generator=rng, dtype=torch.float64)
+    weight = critic.body.score.weight
+
+    def penalty(w: torch.Tensor) -> torch.Tensor:
+        with torch.no_grad():
+            weight.copy_(w)
+        return gradient_penalty(critic(x, condition, torch.tensor([1])), x, reduction)
+
+    start = weight.detach().clone()
+    (gradient,) = torch.autograd.grad(penalty(start), weight)
+    for index in (0, 17, weight.numel() - 1):
+        shift = torch.zeros_like(start).flatten()
+        shift[index] = 1e-6
+        shift = shift.view_as(start)
+        slope = (penalty(start + shift) - penalty(start - shift)) / 2e-6
+        assert gradient.flatten()[index].item() == pytest.approx(slope.item(), rel=1e-5, abs=1e-8)
+
+
+def test_annealing_is_ten_fold_and_then_constant() -> None:
+    assert [annealed(2.0, step, 100) for step in (-5, 0, 100, 500)] == pytest.approx([2.0, 2.0, 0.2, 0.2])
+    assert annealed(2.0, 50, 100) == pytest.approx(1.1)
+    assert annealed(2.0, 50, 0) == 2.0
 
 
 @pytest.mark.parametrize("kind", ["patch", "conditional"])

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
@@ -17,8 +14,8 @@ from relapet.model.losses import (
     relativistic_discriminator_loss,
     relativistic_generator_loss,
 )
+from support import DATA, recipe_weights
 
-DATA = Path(__file__).parents[2] / "data"
 TOLERANCE = {"rtol": 0.0, "atol": 1e-5}
 TIMESTEPS = (0, 10, 250, 500, 750, 999)
 SCHEDULE = scaled_linear_schedule(1000, 5e-4, 1.95e-2)
@@ -29,28 +26,6 @@ GAMMA = 1e-3
 def reference() -> dict[str, Tensor]:
     with np.load(DATA / "released_reference.npz") as arrays:
         return {name: torch.from_numpy(np.asarray(arrays[name])) for name in arrays.files}
-
-
-def recipe_weights(network: str) -> dict[str, Tensor]:
-    """The weights that tests/data/README.md describes."""
-    layout = json.loads((DATA / "released_state_dict_layout.json").read_text())[network]
-    rng = np.random.default_rng(layout["seed"])
-    weights = {}
-    for name, shape, kind in layout["keys"]:
-        if kind == "int":
-            weights[name] = torch.zeros(shape, dtype=torch.int64)
-            continue
-        w = rng.standard_normal(shape)
-        if len(shape) > 1:
-            w = w / np.sqrt(np.prod(shape[1:]))
-        elif name.endswith("running_var"):
-            w = 1 + 0.1 * np.abs(w)
-        elif name.endswith(".weight"):
-            w = 1 + 0.1 * w
-        else:
-            w = 0.1 * w
-        weights[name] = torch.from_numpy(np.asarray(w, dtype=np.float32))
-    return weights
 
 
 @pytest.fixture(scope="module")
@@ -88,8 +63,6 @@ def test_logits_losses_and_penalties(reference: dict[str, Tensor], critic: Discr
     torch.testing.assert_close(r2[None], reference["r2_full"], **TOLERANCE)
     generator_loss = relativistic_generator_loss(fake_logits, real_logits)
     torch.testing.assert_close(generator_loss, reference["g_loss"], **TOLERANCE)
-    # The release averages the penalty over the last axis instead of summing it: 24 times weaker at this size.
-    discriminator_loss = (
-        relativistic_discriminator_loss(real_logits, fake_logits) + GAMMA / 2 * (r1 + r2) / 24
-    )
+    released = [gradient_penalty(*pair, "released") for pair in ((real_logits, real), (fake_logits, fake))]
+    discriminator_loss = relativistic_discriminator_loss(real_logits, fake_logits) + GAMMA / 2 * sum(released)
     torch.testing.assert_close(discriminator_loss, reference["d_loss_released"], **TOLERANCE)

@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+import os
+import re
+import shutil
+import signal
+import threading
+from collections.abc import Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -10,16 +17,20 @@ import numpy as np
 import pytest
 import torch
 
+from relapet import api
 from relapet.config import RunConfig, load_config
-from relapet.errors import InputError
+from relapet.errors import InputError, Stopped
 from relapet.messages import Silent
+from relapet.methods import METHODS
+from relapet.methods.rela import Rela
 from relapet.runs import RunFolder
 from relapet.training.checkpoint import checkpoints, load_latest_checkpoint, save_checkpoint
 from relapet.training.ema import Ema
-from relapet.training.engine import TrainingError
+from relapet.training.errors import TrainingError
 from relapet.training.log import Log
-from relapet.training.train import TrainOptions, train_run
-from support import TINY_SETTINGS
+from relapet.training.signals import stop_requests
+from relapet.training.train import TrainOptions, ValidationRound, train_run
+from support import TINY_SETTINGS, tiny_trainer
 
 
 def settings(*more: str) -> RunConfig:
@@ -36,12 +47,12 @@ def assert_same(one: Mapping[str, Any], other: Mapping[str, Any]) -> None:
         assert torch.equal(one[name], other[name]), name
 
 
-def test_twenty_steps_twice_are_bitwise_equal(toy_source: Path, tmp_path: Path) -> None:
-    config = settings("train.steps=20")
+def test_six_steps_twice_are_bitwise_equal(toy_source: Path, tmp_path: Path) -> None:
+    config = settings("train.steps=6")
     runs = [train_run(config, toy_source, tmp_path / name, TrainOptions()) for name in ("one", "two")]
     assert_same(weights(runs[0]), weights(runs[1]))
     other = train_run(
-        settings("train.steps=20", "train.seed=1"), toy_source, tmp_path / "other", TrainOptions()
+        settings("train.steps=6", "train.seed=1"), toy_source, tmp_path / "other", TrainOptions()
     )
     assert any(not torch.equal(a, weights(other)[name]) for name, a in weights(runs[0]).items())
 
@@ -50,20 +61,28 @@ class _Killed(Exception):
     pass
 
 
-class _KillAtStep(Silent):
-    """Breaks the run off after a number of steps, as a kill would."""
+class _AtStep(Silent):
+    """Does something after a number of steps."""
 
     def __init__(self, step: int) -> None:
         self.step = step
 
-    def track(self, description: str, total: float) -> Any:
-        from contextlib import nullcontext
+    def reached(self) -> None:
+        raise NotImplementedError
 
+    def track(self, description: str, total: float) -> Any:
         def advance(done: float, note: str) -> None:
             if note.startswith(f"step {self.step},"):
-                raise _Killed
+                self.reached()
 
         return nullcontext(advance)
+
+
+class _KillAtStep(_AtStep):
+    """Breaks the run off, as a kill would."""
+
+    def reached(self) -> None:
+        raise _Killed
 
 
 def test_a_resumed_run_equals_an_uninterrupted_one(toy_source: Path, tmp_path: Path) -> None:
@@ -116,31 +135,168 @@ def test_the_run_folder_says_what_it_was_made_from(toy_source: Path, tmp_path: P
 def test_validation_sees_the_average_weights_and_leaves_training_alone(
     toy_source: Path, tmp_path: Path
 ) -> None:
-    seen: list[int] = []
+    seen: list[tuple[int, int]] = []
 
-    def validate(method: Any, pairs: Sequence[Any], device: torch.device) -> dict[str, float]:
-        seen.append(len(pairs))
-        method.networks["generator"](
-            torch.zeros(1, 1, 40, 48, 40), torch.tensor([0]), torch.zeros(1, 2, 40, 48, 40), torch.tensor([0])
-        )
+    def validate(current: ValidationRound) -> dict[str, float]:
+        seen.append((current.step, len(current.pairs)))
+        assert not current.method.networks.training
+        zeros = [torch.zeros(1, channels, 40, 48, 40) for channels in (1, 2)]
+        current.method.networks["generator"](zeros[0], torch.tensor([0]), zeros[1], torch.tensor([0]))
         return {"mae/tau": 0.5}
 
     config = settings("train.steps=4", "train.validate_every=2")
     with_validation = train_run(config, toy_source, tmp_path / "one", TrainOptions(validate=validate))
     without = train_run(config, toy_source, tmp_path / "two", TrainOptions())
-    assert seen == [3, 3]
+    assert seen == [(2, 3), (4, 3)]
     assert_same(weights(with_validation), weights(without))
     assert "2\tmae/tau\t0.5" in with_validation.log.read_text()
 
 
-def test_a_loss_that_is_not_finite_names_step_and_volumes(toy_source: Path, tmp_path: Path) -> None:
-    with pytest.raises(TrainingError, match=r"not finite at step \d+ .*sub-\d+ "):
+def test_a_loss_that_is_not_finite_names_step_volumes_and_the_last_good_checkpoint(
+    toy_source: Path, tmp_path: Path
+) -> None:
+    broken = settings("train.steps=50", "train.lr=1e30", "train.clip_norm=0")
+    with pytest.raises(TrainingError, match=r"not finite at step \d+ .*sub-\d+ .*train anew\.$"):
+        train_run(broken, toy_source, tmp_path / "one", TrainOptions())
+    run = tmp_path / "two"
+    train_run(settings("train.steps=2"), toy_source, run, TrainOptions())
+    with pytest.raises(TrainingError, match=r"resume from .*step-000000002\.pt with --resume\.$"):
+        train_run(broken, toy_source, run, TrainOptions(resume=True))
+    assert [path.name for path in checkpoints(RunFolder(run).checkpoints)] == ["step-000000002.pt"]
+    train_run(settings("train.steps=3"), toy_source, run, TrainOptions(resume=True))
+
+
+def test_running_out_of_memory_names_the_settings_that_help(
+    toy_source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for error in (torch.OutOfMemoryError("CUDA"), RuntimeError("DefaultCPUAllocator: can't allocate memory")):
+
+        def exhausted(*arguments: Any, error: RuntimeError = error) -> None:
+            raise error
+
+        monkeypatch.setattr(Rela, "forward", exhausted)
+        with pytest.raises(TrainingError, match=r"Out of memory at step 0; .*batch_size.*checkpointing"):
+            train_run(settings("train.steps=1"), toy_source, tmp_path / type(error).__name__, TrainOptions())
+
+
+def test_other_runtime_errors_are_not_taken_for_memory(
+    toy_source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def wrong(*arguments: Any) -> None:
+        raise RuntimeError("sizes differ")
+
+    monkeypatch.setattr(Rela, "forward", wrong)
+    with pytest.raises(RuntimeError, match="sizes differ"):
+        train_run(settings("train.steps=1"), toy_source, tmp_path, TrainOptions())
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_with_a_clean_checkpoint(
+    number: signal.Signals, toy_source: Path, tmp_path: Path
+) -> None:
+    config = settings("train.steps=5")
+    whole = train_run(config, toy_source, tmp_path / "whole", TrainOptions())
+
+    class Signal(_AtStep):
+        def reached(self) -> None:
+            os.kill(os.getpid(), number)
+
+    handler = signal.getsignal(number)
+    with pytest.raises(Stopped, match=f"{number.name} after step 2 and is saved; add --resume") as stopped:
+        train_run(config, toy_source, tmp_path / "stopped", TrainOptions(messages=Signal(1)))
+    assert stopped.value.signal_number == number
+    assert signal.getsignal(number) is handler
+    assert load_latest_checkpoint(tmp_path / "stopped" / "checkpoint", pytest.fail)["step"] == 2
+    resumed = train_run(config, toy_source, tmp_path / "stopped", TrainOptions(resume=True))
+    assert_same(weights(whole), weights(resumed))
+
+
+def test_outside_the_main_thread_training_takes_no_signals() -> None:
+    found: list[Any] = []
+
+    def work() -> None:
+        with stop_requests() as request:
+            found.append(request.received)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert found == [None]
+
+
+def test_a_run_killed_before_its_first_checkpoint_starts_from_the_beginning(
+    toy_source: Path, tmp_path: Path
+) -> None:
+    config = settings("train.steps=3")
+    whole = train_run(config, toy_source, tmp_path / "whole", TrainOptions())
+    with pytest.raises(_Killed):
+        train_run(config, toy_source, tmp_path / "killed", TrainOptions(messages=_KillAtStep(2)))
+    (tmp_path / "killed" / "checkpoint").mkdir()
+    (tmp_path / "killed" / "checkpoint" / ".tmp-0000-step-000000003.pt").write_bytes(b"half")
+    resumed = train_run(config, toy_source, tmp_path / "killed", TrainOptions(resume=True))
+    assert_same(weights(whole), weights(resumed))
+    assert (
+        whole.log.read_text().count("generator/total")
+        == resumed.log.read_text().count("generator/total")
+        == 3
+    )
+    assert not list((tmp_path / "killed").rglob(".tmp-*"))
+
+
+def test_a_run_goes_on_only_with_its_own_subjects_and_networks(toy: Path, tmp_path: Path) -> None:
+    train_run(settings("train.steps=1"), toy, tmp_path / "run", TrainOptions())
+    with pytest.raises(InputError, match=r"does not fit the settings; resume with those of .*config\.yaml"):
         train_run(
-            settings("train.steps=50", "train.lr=1e30", "train.clip_norm=0"),
-            toy_source,
-            tmp_path,
-            TrainOptions(),
+            settings("train.steps=2", "method.generator.channels=[8,16]"),
+            toy,
+            tmp_path / "run",
+            TrainOptions(resume=True),
         )
+    shutil.rmtree(toy / "sub-03")
+    with pytest.raises(InputError, match="other subjects or another split"):
+        train_run(settings("train.steps=2"), toy, tmp_path / "run", TrainOptions(resume=True))
+
+
+def test_validation_draws_each_tracer_and_uses_few_steps(toy_source: Path, tmp_path: Path) -> None:
+    config = settings("train.steps=1", "train.validate_every=1", "train.validation_steps=2", "sample.steps=7")
+    calls = 0
+
+    class Counting(Rela):
+        def denoise(self, *arguments: torch.Tensor) -> torch.Tensor:
+            nonlocal calls
+            calls += 1
+            return super().denoise(*arguments)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(METHODS, "rela", Counting)
+        run = api.train(config, toy_source, tmp_path)
+    assert calls == 3 * 2  # three pairs, two steps each
+    names = sorted(path.name for path in run.figures.glob("*.png"))
+    assert names == [f"trc-{label}_step-000000001.png" for label in ("AV1451", "PBR28", "PIB")]
+    assert "mae/tau" in run.log.read_text()
+
+
+def test_progress_tells_pace_and_memory(toy_source: Path, tmp_path: Path) -> None:
+    notes: list[str] = []
+
+    class Listening(_AtStep):
+        def track(self, description: str, total: float) -> Any:
+            return nullcontext(lambda done, note: notes.append(note))
+
+    train_run(settings("train.steps=1"), toy_source, tmp_path, TrainOptions(messages=Listening(0)))
+    assert re.fullmatch(r"step 1, loss \d+\.\d{4}, \d+\.\d\d volumes/s, \d+\.\d GiB", notes[-1])
+
+
+def test_the_learning_rate_follows_the_clock_only_where_it_leads() -> None:
+    trainer = tiny_trainer(
+        "train.steps=100", "train.seconds=100", "train.lr_warmup=0", "train.lr_schedule=cosine"
+    )
+    factors = []
+    for trainer.step, trainer.seconds in ((50, 0.0), (50, 54.9), (50, 80.0), (50, 100.0)):
+        factors.append(trainer._lr_factor())
+    expected = [0.5 * (1 + math.cos(math.pi * fraction)) for fraction in (0.5, 0.5, 0.75, 0.95)]
+    assert factors == pytest.approx(expected, abs=1e-7)
+    assert factors[0] == factors[1]
 
 
 def test_training_stops_when_its_seconds_are_used(toy_source: Path, tmp_path: Path) -> None:

@@ -1,0 +1,64 @@
+"""The authors' released checkpoint as a run folder that synthesis takes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from relapet.cohort.grid import SPACE
+from relapet.config import RunConfig, load_config
+from relapet.errors import InputError
+from relapet.files import prepare_output_folder, sha256
+from relapet.model.generator import Generator
+from relapet.model.released_weights import check_fit, read_released_checkpoint, to_present_names
+from relapet.runs import RUN_FORMAT, Manifest, RunFolder, TracerRecord, environment, git_revision, now
+from relapet.tracers import get_tracer
+
+RELATIVE_RANGE = (0.0, 1.0)
+"""What -1 and 1 of the output stand for: the range of the volumes it was trained on is not in the file."""
+
+
+def import_weights(checkpoint: Path, folder: Path) -> RunFolder:
+    """Write the released checkpoint as a run folder: preset ``released``, 1 mm grid, 1000 ancestral steps.
+
+    The output of such a run is relative uptake from 0 to 1, no SUVr. Raises InputError, before anything is
+    written, for a file that is no such checkpoint and for a folder that is in use.
+    """
+    run = RunFolder(Path(folder))
+    if run.path.exists() and not run.path.is_dir():
+        raise InputError(f"{run.path} is a file; give a new folder.")
+    if run.path.is_dir() and any(run.path.iterdir()):
+        raise InputError(f"The run folder {run.path} is not empty; choose another.")
+    config = load_config("released")
+    released, epoch = read_released_checkpoint(checkpoint)
+    weights = {name: tensor.float() for name, tensor in to_present_names(released).items()}
+    check_fit(weights, Generator(config.method.generator).state_dict(), checkpoint)
+    prepare_output_folder(run.path)
+    origin = f"published release, {Path(checkpoint).name} (SHA-256 {sha256(checkpoint)}), epoch {epoch}"
+    run.write_weights(weights, weights)
+    run.write_manifest(_manifest(config, origin))
+    run.write_config(config.model_dump(mode="json"))
+    return run
+
+
+def _manifest(config: RunConfig, origin: str) -> Manifest:
+    specs = sorted((get_tracer(name) for name in config.data.tracers), key=lambda tracer: tracer.index)
+    return Manifest(
+        run_format=RUN_FORMAT,
+        created=now(),
+        versions=environment(),
+        git_revision=git_revision(),
+        method=config.method.name,
+        space=SPACE,
+        grid="1mm",
+        tracers={
+            t.name: TracerRecord(label=t.label, index=t.index, suvr_window=RELATIVE_RANGE) for t in specs
+        },
+        inputs=config.data.inputs,
+        required_inputs=config.data.required_inputs,
+        mri_scaling=config.data.mri_scaling,
+        pet_scaling=config.data.pet_scaling,
+        split={},
+        seeds={},
+        checksums={},
+        origin=origin,
+    )

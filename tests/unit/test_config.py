@@ -1,0 +1,61 @@
+"""Every packaged preset loads, and the presets differ by the settings that they say."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from relapet.config import RunConfig, describe, load_config, presets
+from relapet.errors import InputError
+
+
+def differences(one: RunConfig, other: RunConfig) -> dict[str, tuple[object, object]]:
+    left, right = ({key: value for key, value, _ in describe(config)} for config in (one, other))
+    return {key: (left[key], right[key]) for key in left if left[key] != right[key]}
+
+
+@pytest.mark.parametrize("name", presets())
+def test_every_preset_loads_and_every_setting_has_a_meaning(name: str) -> None:
+    for key, _, meaning in describe(load_config(name)):
+        assert meaning, key
+
+
+def test_there_are_the_presets_of_the_interface() -> None:
+    assert {"demo", "paper", "released", "fast"} <= set(presets())
+
+
+def test_the_release_is_the_paper_with_its_three_faults() -> None:
+    assert differences(load_config("paper"), load_config("released")) == {
+        "data.mri_scaling": ("robust", "minmax"),
+        "data.pet_scaling": ("suvr_window", "minmax"),
+        "method.penalty_reduction": ("full", "released"),
+    }
+
+
+def test_each_difference_of_fast_from_paper_is_a_setting_of_its_own() -> None:
+    """One row of the ablation each: setting it back alone gives a valid configuration."""
+    paper, fast = load_config("paper"), load_config("fast")
+    changed = differences(paper, fast)
+    assert set(changed) == {
+        *("method.prediction", "method.generator.attention", "method.generator.residual_blocks"),
+        *(f"method.discriminator.{key}" for key in ("kind", "channels", "layers")),
+        *("method.adversarial_weight", "method.penalty_weight"),
+        *("method.discriminator_lr_ratio", "method.discriminator_betas"),
+        *("data.augment.flip_probability", "data.augment.contrast"),
+        *("train.lr", "train.lr_schedule", "train.lr_warmup", "train.precision"),
+        *("train.ema_decay", "train.clip_norm", "sample.sampler", "sample.steps"),
+    }
+    for key, (of_paper, _) in changed.items():
+        value = str(list(of_paper)) if isinstance(of_paper, tuple) else str(of_paper)
+        back = load_config("fast", settings=(f"{key}={value}",))
+        assert set(differences(fast, back)) == {key}
+
+
+def test_a_file_may_be_based_on_a_preset(tmp_path: Path) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text("based_on: released\ntrain: {lr: 1.0e-3}\n")
+    assert differences(load_config("released"), load_config(file=file)) == {"train.lr": (5e-5, 1e-3)}
+    file.write_text("based_on: nothing\n")
+    with pytest.raises(InputError, match="Unknown preset 'nothing'"):
+        load_config(file=file)
