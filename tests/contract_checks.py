@@ -43,7 +43,14 @@ class NoisePairs(list[TrainingPair]):
             condition, pet = (rng.uniform(-1, 1, (n, SIDE, SIDE, SIDE)) for n in (channels, 1))
             name = f"sub-01 {tracer.name}"
             self.append(
-                TrainingPair(name, condition.astype(np.float32), pet[0].astype(np.float32), tracer, tracer.suvr_window, 4.0)
+                TrainingPair(
+                    name,
+                    condition.astype(np.float32),
+                    pet[0].astype(np.float32),
+                    tracer,
+                    tracer.suvr_window,
+                    4.0,
+                )
             )
 
 
@@ -91,12 +98,12 @@ def check_method_step(method_class: Any) -> None:
         before = method_class(method_class.Config()).networks.state_dict()
     runs = [trained(method_class) for _ in range(2)]
     trainer, losses = runs[0]
-    for phase in trainer.phases:
+    for phase in trainer.method.phases():
         assert f"{phase.name}/total" in losses
     assert all(math.isfinite(value) for value in losses.values())
     after, again = (run[0].method.networks.state_dict() for run in runs)
     for name, network in trainer.method.networks.items():
-        if any(phase.network is network for phase in trainer.phases):
+        if any(phase.network is network for phase in trainer.method.phases()):
             keys = [f"{name}.{key}" for key, _ in network.named_parameters()]
             assert any(not torch.equal(before[key], after[key]) for key in keys), name
     assert all(torch.equal(after[key], again[key]) for key in after)

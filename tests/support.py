@@ -75,10 +75,10 @@ class RandomPairs:
 
     def __getitem__(self, index: int) -> Pair:
         rng = np.random.default_rng(index)
-        condition = rng.uniform(-1, 1, (2, 8, 12, 16)).astype(np.float32)
+        condition = rng.uniform(-1, 1, (3, 8, 12, 16)).astype(np.float32)
         pet = rng.uniform(-1, 1, (8, 12, 16)).astype(np.float32)
         tracer = list(load_tracers().values())[index % 3]
-        return Pair(self.name(index), condition, pet, tracer, tracer.suvr_window)
+        return Pair(self.name(index), condition, pet, tracer, tracer.suvr_window, 4.0)
 
 
 def tiny_trainer(*settings: str, length: int = 5, fabric: Fabric | None = None) -> Trainer:
