@@ -28,8 +28,8 @@ from relapet.sampling.validate import validation_mae
 from relapet.tracers import get_tracer
 from relapet.training.train import TrainOptions, train_run
 
-DEMO_COHORT = SimulationConfig(subjects=72, grid=get_grid("4mm"), seed=20260101)
-"""The demo's cohort: with the preset's split, 50 subjects are trained on and 18 held out."""
+DEMO_COHORT = SimulationConfig(subjects=128, grid=get_grid("4mm"), seed=20260101)
+"""The demo's cohort: with the preset's split, 88 subjects are trained on and 32 held out."""
 
 
 def simulate(

@@ -121,7 +121,10 @@ def test_validation_sees_the_average_weights_and_leaves_training_alone(
     def validate(method: Any, pairs: Sequence[Any], device: torch.device) -> dict[str, float]:
         seen.append(len(pairs))
         method.networks["generator"](
-            torch.zeros(1, 1, 40, 48, 40), torch.tensor([0]), torch.zeros(1, 2, 40, 48, 40), torch.tensor([0])
+            torch.zeros(1, 1, 40, 48, 40),
+            torch.tensor([0]),
+            torch.from_numpy(pairs[0].condition)[None],
+            torch.tensor([0]),
         )
         return {"mae/tau": 0.5}
 
