@@ -1,0 +1,194 @@
+"""Time and memory of a training step: relapet's against one written to the settings of the published release.
+
+    python benchmarks/training.py                     # 64 x 64 x 64, fp32, a few steps, on this machine
+    python benchmarks/training.py --grid 1mm --cases fast paper --checkpointing --steps 1   # memory at full size
+
+Each case runs in a process of its own, so that its peak memory is its own; ratios are within one call.
+The release's step is written from its published settings (Yu et al. 2026): MONAI's U-Net 16/32/64 with two residual
+blocks a level and attention at the lowest, noise prediction, batch-norm PatchGAN on the PET alone, R1 + R2, Adam.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from monai.networks.nets import DiffusionModelUNet, PatchDiscriminator
+from torch.nn import functional
+
+from relapet.cohort.grid import GRIDS
+from relapet.config import load_config
+from relapet.data.dataset import Pair
+from relapet.data.volumes import suvr_to_model
+from relapet.methods import build_method
+from relapet.tracers import load_tracers
+from relapet.training.distributed import make_fabric
+from relapet.training.engine import Hooks, Progress, Trainer
+from relapet.training.memory import peak_memory_gib
+
+WARM_UP = 1
+"""Steps that are not timed: the first one builds kernels and memory pools."""
+
+
+class StoredPairs:
+    """Pairs of random volumes in memory-mapped float16 files, read and scaled as in training."""
+
+    def __init__(self, folder: Path, shape: tuple[int, int, int], length: int = 4) -> None:
+        self.folder, self.length = folder, length
+        self.tracers = list(load_tracers().values())
+        for index in range(length):
+            rng = np.random.default_rng(index)
+            np.save(folder / f"{index}-mri.npy", rng.uniform(-1, 1, (2, *shape)).astype(np.float16))
+            np.save(folder / f"{index}-pet.npy", rng.uniform(0, 3, shape).astype(np.float16))
+
+    def __len__(self) -> int:
+        return self.length
+
+    def name(self, index: int) -> str:
+        """What messages call a pair."""
+        return f"random {index}"
+
+    def __getitem__(self, index: int) -> Pair:
+        tracer = self.tracers[index % len(self.tracers)]
+        mri, pet = (np.load(self.folder / f"{index}-{kind}.npy", mmap_mode="r") for kind in ("mri", "pet"))
+        scaled = suvr_to_model(pet.astype(np.float32), tracer.suvr_window)
+        return Pair(self.name(index), mri.astype(np.float32), scaled, tracer, tracer.suvr_window)
+
+
+def time_preset(name: str, shape: tuple[int, int, int], options: argparse.Namespace) -> dict[str, float]:
+    """Seconds a step of a preset's training loop, both players at work, and the share spent waiting for data."""
+    settings = ["method.adversarial_start=0", f"train.steps={WARM_UP + options.steps}", "train.lr_warmup=0"]
+    settings += [f"train.precision={options.precision}"] if options.precision else []
+    settings += ["method.generator.checkpointing=true"] if options.checkpointing else []
+    config = load_config(name, settings=settings)
+    stamps: list[Progress] = []
+    with tempfile.TemporaryDirectory() as folder:
+        data = StoredPairs(Path(folder), shape)
+        fabric = make_fabric(config.train)
+        method = build_method(config.method.model_dump(mode="json"))
+        trainer = Trainer(method, data, config.data.augment, config.train, fabric)
+        trainer.run(Hooks(on_step=stamps.append))
+    timed = stamps[WARM_UP:]
+    previous = stamps[WARM_UP - 1 : -1]
+    seconds = [now.seconds - before.seconds for now, before in zip(timed, previous, strict=True)]
+    waited = timed[-1].loader_seconds - previous[0].loader_seconds
+    return {"seconds": statistics.median(seconds), "loader_share": waited / sum(seconds)}
+
+
+def time_release(name: str, shape: tuple[int, int, int], options: argparse.Namespace) -> dict[str, float]:
+    """Seconds a step written to the release's settings; data in memory already."""
+    step = release_step(shape, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+    seconds = []
+    for number in range(WARM_UP + options.steps):
+        started = time.perf_counter()
+        step()
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+        if number >= WARM_UP:
+            seconds.append(time.perf_counter() - started)
+    return {"seconds": statistics.median(seconds), "loader_share": 0.0}
+
+
+def release_step(shape: tuple[int, int, int], device: torch.device) -> Callable[[], None]:
+    """One training step of both players on random volumes, batch 1."""
+    generator = DiffusionModelUNet(
+        spatial_dims=3,
+        in_channels=3,
+        out_channels=1,
+        channels=(16, 32, 64),
+        attention_levels=(False, False, True),
+        num_res_blocks=2,
+        num_head_channels=64,
+        norm_num_groups=8,
+        num_class_embeds=4,
+        with_conditioning=True,
+        cross_attention_dim=64,
+    ).to(device)
+    critic = PatchDiscriminator(spatial_dims=3, channels=4, in_channels=1, out_channels=1, num_layers_d=2).to(
+        device
+    )
+    players = [torch.optim.Adam(generator.parameters(), 5e-5), torch.optim.Adam(critic.parameters(), 5e-6)]
+    betas = torch.linspace(5e-4**0.5, 1.95e-2**0.5, 1000).square()
+    alpha_bar = torch.cumprod(1 - betas, 0).to(device)
+    x_0, mri = (
+        torch.rand(1, 1, *shape, device=device) * 2 - 1,
+        torch.rand(1, 2, *shape, device=device) * 2 - 1,
+    )
+    label = torch.tensor([2], device=device)
+
+    def penalty(logits: torch.Tensor, inputs: torch.Tensor) -> torch.Tensor:
+        (gradient,) = torch.autograd.grad(logits.sum(), inputs, create_graph=True)
+        return gradient.square().sum([1, 2, 3]).mean()
+
+    def step() -> None:
+        t = torch.randint(1000, (1,), device=device)
+        eps = torch.randn_like(x_0)
+        signal, noise = alpha_bar[t].sqrt(), (1 - alpha_bar[t]).sqrt()
+        x_t = signal * x_0 + noise * eps
+        eps_hat = generator(torch.cat([x_t, mri], 1), timesteps=t, class_labels=label)
+        x0_hat = ((x_t - noise * eps_hat) / signal).clamp(-1, 1)
+        real, fake = x_0.clone().requires_grad_(), x0_hat.detach().requires_grad_()
+        d_real, d_fake = critic(real)[-1], critic(fake)[-1]
+        loss_d = functional.softplus(d_fake - d_real).mean()
+        loss_d = loss_d + 1e-3 / 2 * (penalty(d_real, real) + penalty(d_fake, fake))
+        players[1].zero_grad()
+        loss_d.backward()
+        players[1].step()
+        adversarial = functional.softplus(critic(x_0)[-1].detach() - critic(x0_hat)[-1]).mean()
+        loss_g = functional.mse_loss(eps_hat, eps) + functional.l1_loss(x0_hat, x_0) + adversarial
+        players[0].zero_grad()
+        loss_g.backward()
+        players[0].step()
+
+    return step
+
+
+CASES = {"release": time_release, "released": time_preset, "paper": time_preset, "fast": time_preset}
+"""release: written to its settings in this file; the others: relapet's presets."""
+
+
+def main() -> None:
+    """Run each case in its own process and print one table."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--cases", nargs="+", choices=CASES, default=["release", "paper", "fast"])
+    parser.add_argument("--grid", choices=GRIDS, help="default: 64 x 64 x 64")
+    parser.add_argument("--steps", type=int, default=3)
+    parser.add_argument("--precision", default="32-true", help="empty: the preset's own")
+    parser.add_argument("--checkpointing", action="store_true")
+    parser.add_argument("--one", choices=CASES, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    shape = GRIDS[options.grid].shape if options.grid else (64, 64, 64)
+    if options.one:
+        result = CASES[options.one](options.one, shape, options)
+        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        print(json.dumps(result | {"peak_gib": peak_memory_gib(device)}))
+        return
+    results = {}
+    for case in options.cases:
+        arguments = [sys.executable, *sys.argv, "--one", case]
+        done = subprocess.run(arguments, stdout=subprocess.PIPE, text=True, check=True)
+        results[case] = json.loads(done.stdout.splitlines()[-1])
+    reference = results[options.cases[0]]["seconds"]
+    print(
+        f"shape {shape}, precision {options.precision or 'of the preset'}, {torch.get_num_threads()} threads,"
+    )
+    print(f"checkpointing {options.checkpointing}, median of {options.steps} steps after {WARM_UP}\n")
+    print(f"{'case':10} {'s/step':>8} {'times faster':>13} {'loader %':>9} {'peak GiB':>9}")
+    for case, r in results.items():
+        ratio, share = reference / r["seconds"], 100 * r["loader_share"]
+        print(f"{case:10} {r['seconds']:8.2f} {ratio:13.2f} {share:9.2f} {r['peak_gib']:9.2f}")
+
+
+if __name__ == "__main__":
+    main()
