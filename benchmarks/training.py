@@ -61,7 +61,9 @@ class StoredPairs:
         tracer = self.tracers[index % len(self.tracers)]
         mri, pet = (np.load(self.folder / f"{index}-{kind}.npy", mmap_mode="r") for kind in ("mri", "pet"))
         scaled = suvr_to_model(pet.astype(np.float32), tracer.suvr_window)
-        return Pair(self.name(index), mri.astype(np.float32), scaled, tracer, tracer.suvr_window)
+        return Pair(
+            self.name(index), mri.astype(np.float32), scaled, tracer, tracer.suvr_window, voxel_mm=1.0
+        )
 
 
 def time_preset(name: str, shape: tuple[int, int, int], options: argparse.Namespace) -> dict[str, float]:

@@ -140,7 +140,7 @@ def test_validation_sees_the_average_weights_and_leaves_training_alone(
     def validate(current: ValidationRound) -> dict[str, float]:
         seen.append((current.step, len(current.pairs)))
         assert not current.method.networks.training
-        zeros = [torch.zeros(1, channels, 40, 48, 40) for channels in (1, 2)]
+        zeros = [torch.zeros(1, channels, 40, 48, 40) for channels in (1, 3)]
         current.method.networks["generator"](zeros[0], torch.tensor([0]), zeros[1], torch.tensor([0]))
         return {"mae/tau": 0.5}
 
