@@ -156,9 +156,8 @@ def release_step(shape: tuple[int, int, int], device: torch.device) -> Callable[
 
 OWN = "_own"
 """Ends the name of a preset that is timed in its own precision, whatever --precision says."""
-CASES = {"release": time_release} | dict.fromkeys(
-    ("released", "paper", "fast", f"paper{OWN}", f"fast{OWN}"), time_preset
-)
+PRESETS = ("released", "paper", "fast", f"paper{OWN}", f"fast{OWN}")
+CASES = {"release": time_release} | dict.fromkeys(PRESETS, time_preset)
 """release: written to its settings in this file; the others: relapet's presets."""
 
 
