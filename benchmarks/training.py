@@ -30,7 +30,7 @@ from relapet.config import load_config
 from relapet.data.dataset import Pair
 from relapet.data.volumes import suvr_to_model
 from relapet.methods import build_method
-from relapet.tracers import load_tracers
+from relapet.tracers import simulated_tracers
 from relapet.training.distributed import make_fabric
 from relapet.training.engine import Hooks, Progress, Trainer
 from relapet.training.memory import peak_memory_gib
@@ -44,7 +44,7 @@ class StoredPairs:
 
     def __init__(self, folder: Path, shape: tuple[int, int, int], channels: int, length: int = 4) -> None:
         self.folder, self.length = folder, length
-        self.tracers = list(load_tracers().values())
+        self.tracers = list(simulated_tracers().values())
         for index in range(length):
             rng = np.random.default_rng(index)
             np.save(folder / f"{index}-mri.npy", rng.uniform(-1, 1, (channels, *shape)).astype(np.float16))

@@ -8,6 +8,7 @@ import pytest
 
 from relapet.config import RunConfig, describe, load_config, presets
 from relapet.errors import InputError
+from relapet.tracers import load_tracers
 
 
 def differences(one: RunConfig, other: RunConfig) -> dict[str, tuple[object, object]]:
@@ -43,6 +44,7 @@ def test_each_difference_of_fast_from_paper_is_a_setting_of_its_own() -> None:
     changed = differences(paper, fast)
     assert set(changed) == {
         *("method.prediction", "method.generator.attention", "method.generator.residual_blocks", *TEMPLATE),
+        "method.generator.tracer_slots",
         *(f"method.discriminator.{key}" for key in ("kind", "channels", "layers")),
         *("method.adversarial_weight", "method.penalty_weight"),
         *("method.discriminator_lr_ratio", "method.discriminator_betas"),
@@ -66,3 +68,23 @@ def test_a_file_may_be_based_on_a_preset(tmp_path: Path) -> None:
     file.write_text("based_on: nothing\n")
     with pytest.raises(InputError, match="Unknown preset 'nothing'"):
         load_config(file=file)
+
+
+@pytest.mark.parametrize(("template", "channels"), [("true", 2), ("false", 3)])
+def test_the_template_and_the_condition_s_channels_must_agree(template: str, channels: int) -> None:
+    settings = (f"data.template={template}", f"method.generator.condition_channels={channels}")
+    with pytest.raises(InputError) as error:
+        load_config("paper", settings=settings)
+    said = str(error.value)
+    assert said.startswith("data.template")
+    assert f"condition_channels is {channels}" in said
+    assert "\n" not in said
+
+
+def test_a_tracer_without_a_row_in_the_embedding_is_refused() -> None:
+    with pytest.raises(InputError, match=r"fdg.*method\.generator\.tracer_slots=6"):
+        load_config("paper", settings=("data.tracers=[tau,fdg]",))
+    with pytest.raises(InputError, match=r"fdg.*method\.discriminator\.tracer_slots=6"):
+        load_config("fast", settings=("data.tracers=[tau,fdg]", "method.discriminator.tracer_slots=3"))
+    every = ",".join(load_tracers())
+    assert len(load_config("fast", settings=(f"data.tracers=[{every}]",)).data.tracers) == len(load_tracers())

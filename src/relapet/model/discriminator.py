@@ -25,7 +25,7 @@ class DiscriminatorConfig(BaseModel):
     )
     channels: int = Field(16, ge=1, description="channels of the first layer; doubled at each further one")
     layers: int = Field(3, ge=1, description="strided layers after the first (patch) or in all (conditional)")
-    tracer_slots: int = Field(4, ge=1, description="rows of the tracer embedding (conditional)")
+    tracer_slots: int = Field(8, ge=1, description="rows of the tracer embedding (conditional)")
     told_timestep: bool = Field(
         False, description="whether it knows the noise level that a prediction was made at (conditional)"
     )
