@@ -66,12 +66,10 @@ def bring_to_grid(
             )
     if mask is None:
         mask = brain_of_extracted(reference, name)
-    inside = np.asarray(mask.dataobj) > 0.5
-    binary = nib.Nifti1Image(inside.astype(np.float32), mask.affine)
-    # Before resampling, which would blur the skull of a whole head into the brain's edge.
-    t1w, flair = (None if i is None else _masked(i, inside) for i in (t1w, flair))
-    reference = t1w if t1w is not None else flair
-    assert reference is not None
+    else:
+        # Before resampling, which would blur the skull of a whole head into the brain's edge.
+        t1w, flair = (None if image is None else _masked(image, mask) for image in (t1w, flair))
+    binary = nib.Nifti1Image((np.asarray(mask.dataobj) > 0.5).astype(np.float32), mask.affine)
     brain = resample_to_grid(binary, grid) > 0.5
     template = load_template(grid).brain
     common = float((brain & template).sum())
@@ -82,6 +80,7 @@ def bring_to_grid(
             f"(at least {_LEAST_INSIDE:.0%} and {_LEAST_COVERED:.0%} are usual), so its affine is not that of MNI "
             "space; run relapet preprocess on the raw scans."
         )
+    reference = t1w if t1w is not None else flair
     fit = fit_extent(resample_to_grid(reference, grid), brain, grid)
 
     def resampled(image: nib.Nifti1Image | None) -> Volume | None:
@@ -117,7 +116,8 @@ def _tissue_mm(volume: Volume, mask: Mask, grid: Grid) -> npt.NDArray[np.float64
     return np.asarray(nib.affines.apply_affine(grid.affine, np.argwhere(tissue)))
 
 
-def _masked(image: nib.Nifti1Image, inside: Mask) -> nib.Nifti1Image:
+def _masked(image: nib.Nifti1Image, mask: nib.Nifti1Image) -> nib.Nifti1Image:
+    inside = np.asarray(mask.dataobj) > 0.5
     return nib.Nifti1Image(np.where(inside, np.asarray(image.dataobj), 0).astype(np.float32), image.affine)
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import nibabel as nib
 import numpy as np
+import pandas as pd
 import pytest
 from scipy import ndimage
 
@@ -264,6 +265,13 @@ def test_a_model_is_trained_and_judged_on_a_petprep_tree(tmp_path: Path) -> None
     relapet.synthesize(tree, tmp_path / "out", run.path, participants=held_out, settings={"steps": 1})
     result = evaluate(tree, [tmp_path / "out"], tmp_path / "scores", Options(bootstrap=20))
     assert result.problems == []
+    # The table beside a synthetic map and the evaluation mean the same by a VOI.
+    vois = result.voi[(result.voi["method"] == "rela") & (result.voi["kind"] == "voi")]
+    for subject in held_out:
+        table = pd.read_csv(Visit(subject).voi_table(tmp_path / "out", FBP, "synth"), sep="\t")
+        scored = vois[vois["subject"] == f"sub-{subject}"].set_index("voi")["synth_suvr"]
+        assert len(scored) > 80
+        np.testing.assert_allclose(table.set_index("name").loc[scored.index, "mean"], scored, rtol=1e-4)
     measured = result.voi[result.voi["voi"] == "ctx-lh-insula"].groupby("subject")["real_suvr"].first()
     for subject in held_out:
         assert measured[f"sub-{subject}"] == pytest.approx(
