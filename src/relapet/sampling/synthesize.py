@@ -148,8 +148,6 @@ def _synthesize_visit(
             f"{visit.stem} lies in {found.space} but is not of its size: scaled by {factors} to fit it."
         )
     native = None if back is None else native_place(back, ready.fit, _uri(source, back.t1w))
-    if back is not None:
-        _write_native_mask(source, out, visit, back)
     for tracer in request.tracers:
         synthesis = synthesizer.synthesize(ready, tracer, request.sample, visit.stem)
         sidecar = _sidecar(source, found, synthesis, synthesizer, request.sample, ready.fit)
@@ -159,6 +157,8 @@ def _synthesize_visit(
             more = [_uri(source, path) for path in (back.t1w, back.transform, back.mask)]
             own = {**sidecar, "Sources": [*sidecar["Sources"], *more]}
             write_synthesis(out, visit, bring_native(synthesis, back, ready.fit), native, own)
+    if back is not None:
+        _write_native_mask(source, out, visit, back)
 
 
 def _require_inputs(source: Path, found: MniImages, synthesizer: Synthesizer) -> None:
