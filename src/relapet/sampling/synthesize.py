@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import pandas as pd
@@ -35,6 +35,27 @@ NOTICE = "Synthetic PET predicted from MRI by a model. Not an acquisition. Not f
 RELATIVE_NOTICE = "Relative uptake, no SUVr: the model was trained on volumes scaled by their own range."
 
 
+class AddIntervals(Protocol):
+    """Adds columns to the VOI table of a tracer, and says what its JSON holds of them."""
+
+    def add(self, tracer: str, table: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, Any]]:
+        """The table with its new columns, and the content of the JSON beside it (empty for none)."""
+        ...
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is synthesised from whom, and how."""
+
+    synthesizer: Synthesizer
+    tracers: Sequence[TracerSpec]
+    sample: SampleConfig
+    participants: Sequence[str] | None = None
+    """Labels, with or without sub-; all where None."""
+    intervals: AddIntervals | None = None
+    """Intervals of the VOI tables, of a calibration made with the same sampler settings."""
+
+
 @dataclass(frozen=True)
 class Outcome:
     """Which visits were written, and why the others were not."""
@@ -45,28 +66,22 @@ class Outcome:
 
 
 def synthesize_dataset(
-    source: Path,
-    out: Path,
-    synthesizer: Synthesizer,
-    tracers: Sequence[TracerSpec],
-    sample: SampleConfig,
-    participants: Sequence[str] | None = None,
-    messages: Messages | None = None,
+    source: Path, out: Path, request: Request, messages: Messages | None = None
 ) -> Outcome:
     """Synthesise every tracer for every visit under ``source``; a visit that fails is named, the others go on.
 
     Raises InputError where the call as a whole is unusable: nothing is written then.
     """
     messages = messages or Silent()
-    visits = choose_visits(find_visits(source), participants, source)
-    if synthesizer.caution:
-        messages.warn(synthesizer.caution)
+    visits = choose_visits(find_visits(source), request.participants, source)
+    if request.synthesizer.caution:
+        messages.warn(request.synthesizer.caution)
     prepare_output_folder(out)
     done, failed = [], {}
     with messages.track("synthesize", len(visits)) as advance:
         for number, visit in enumerate(visits, 1):
             try:
-                _synthesize_visit(source, out, visit, synthesizer, tracers, sample, messages)
+                _synthesize_visit(source, out, visit, request, messages)
                 done.append(visit.stem)
             except SubjectError as error:
                 failed[visit.stem] = str(error)
@@ -78,7 +93,7 @@ def synthesize_dataset(
                 messages.warn(failed[visit.stem])
             advance(number, visit.stem)
     if done:
-        _write_dataset_files(source, out, synthesizer, tracers)
+        _write_dataset_files(source, out, request.synthesizer, request.tracers)
     return Outcome(tuple(done), failed)
 
 
@@ -96,15 +111,8 @@ def choose_visits(visits: Sequence[Visit], participants: Sequence[str] | None, s
     return [visit for visit in visits if visit.subject in wanted]
 
 
-def _synthesize_visit(
-    source: Path,
-    out: Path,
-    visit: Visit,
-    synthesizer: Synthesizer,
-    tracers: Sequence[TracerSpec],
-    sample: SampleConfig,
-    messages: Messages,
-) -> None:
+def _synthesize_visit(source: Path, out: Path, visit: Visit, request: Request, messages: Messages) -> None:
+    synthesizer, sample = request.synthesizer, request.sample
     found = find_mni_images(source, visit)
     if found.space != SPACE:
         messages.warn(
@@ -124,15 +132,16 @@ def _synthesize_visit(
         messages.warn(
             f"{visit.stem} lies in {found.space} but is not of its size: scaled by {factors} to fit it."
         )
-    for tracer in tracers:
+    for tracer in request.tracers:
         synthesis = synthesizer.synthesize(ready, tracer, sample, visit.stem)
-        _write(
-            out, source, found, synthesis, _sidecar(source, found, synthesis, synthesizer, sample, ready.fit)
-        )
+        sidecar = _sidecar(source, found, synthesis, synthesizer, sample, ready.fit)
+        _write(out, visit, synthesis, sidecar, request.intervals)
 
 
-def _write(out: Path, source: Path, found: MniImages, synthesis: Synthesis, sidecar: dict[str, Any]) -> None:
-    visit, tracer = found.visit, synthesis.tracer
+def _write(
+    out: Path, visit: Visit, synthesis: Synthesis, sidecar: dict[str, Any], intervals: AddIntervals | None
+) -> None:
+    tracer = synthesis.tracer
     affine = synthesis.grid.affine
     mean_path = visit.pet(out, tracer, "synth")
     save_volume(
@@ -155,7 +164,12 @@ def _write(out: Path, source: Path, found: MniImages, synthesis: Synthesis, side
             {**sidecar, "Description": "Standard deviation over the samples"},
         )
     table, samples = _voi_tables(synthesis)
-    _write_tsv(visit.voi_table(out, tracer, "synth"), table)
+    table_path = visit.voi_table(out, tracer, "synth")
+    if intervals is not None:
+        table, columns = intervals.add(tracer.name, table)
+        if columns:
+            write_json(table_path.with_suffix(".json"), columns)
+    _write_tsv(table_path, table)
     if len(synthesis.samples) > 1:
         _write_tsv(visit.voi_table(out, tracer, "synthsamples"), samples)
 
