@@ -10,6 +10,7 @@ import numpy as np
 from relapet.cohort.bids import NATIVE_SPACE, Visit
 from relapet.cohort.grid import GRIDS, SPACE, Grid
 from relapet.cohort.images import entities, find_transform_to_mni
+from relapet.cohort.nifti import load_volume
 from relapet.cohort.template import load_atlas
 from relapet.preprocessing.checks import check_header
 from relapet.preprocessing.frames import choose_frames, read_sidecar, unit_of
@@ -23,6 +24,16 @@ def is_model_ready(path: Path) -> bool:
     """Whether a PET bears the name of a model-ready SUVr map, which is taken as it is."""
     name = entities(path)
     return (name["suffix"], name.get("space"), name.get("meas")) == ("mimap", SPACE, "SUVR")
+
+
+def load_measured(path: Path, tracer: TracerSpec, grid: Grid) -> nib.Nifti1Image:
+    """A measured SUVr map: a model-ready one on its own grid, another pipeline's brought to ``grid`` (`load_suvr`).
+
+    Raises SubjectError for what cannot be used.
+    """
+    if is_model_ready(path):
+        return load_volume(path)
+    return nib.Nifti1Image(load_suvr(path, tracer, grid), grid.affine)
 
 
 def load_suvr(path: Path, tracer: TracerSpec, grid: Grid) -> Volume:
