@@ -39,7 +39,7 @@ from relapet.evaluation.image_metrics import METRICS, Pair, rmse
 from relapet.evaluation.statistics import bootstrap_mean
 from relapet.evaluation.voi import brain_mask, default_atlas, sum_regions, target_vois
 from relapet.files import read_json
-from relapet.tracers import TracerSpec, load_tracers
+from relapet.tracers import TracerSpec, simulated_tracers
 from relapet.types import Volume
 
 BOOTSTRAP = 2000
@@ -66,10 +66,10 @@ def noise_ratios(grid: Grid) -> dict[str, np.ndarray]:
     width = np.sqrt(scanner.noise_fwhm_mm**2 + max(grid.voxel_size**2 - 1, 0))
     sd = scanner.pet_noise * (scanner.noise_fwhm_mm / width) ** 1.5
     variance = sd**2 * relative_variance(grid.shape, width / FWHM_PER_SD / grid.voxel_size)[brain]
-    ratios: dict[str, list[float]] = {name: [] for name in load_tracers()}
+    ratios: dict[str, list[float]] = {name: [] for name in simulated_tracers()}
     for index in range(NOISE_SUBJECTS):
         for name, pet in simulate_subject(config, index).pet.items():
-            pair = Pair(pet.measured, pet.noise_free, brain, load_tracers()[name].suvr_window, None)
+            pair = Pair(pet.measured, pet.noise_free, brain, simulated_tracers()[name].suvr_window, None)
             expected = np.sqrt((variance * np.maximum(pet.noise_free[brain], 0.02)).mean(dtype=np.float64))
             ratios[name].append(rmse(pair) / expected)
     return {name: np.array(values) for name, values in ratios.items()}
@@ -116,14 +116,14 @@ def known_answers(cohort: Path) -> pd.DataFrame:
     """One row a tracer and known answer: what is expected and what is measured, with its 95 % interval."""
     rows = []
     ratios = noise_ratios(get_grid("4mm"))
-    for tracer in load_tracers().values():
+    for tracer in simulated_tracers().values():
         done = study(cohort, tracer)
         mean = bootstrap_mean(ratios[tracer.name], BOOTSTRAP, 0)
         rows.append((tracer.name, "noise: RMSE / analytic", 1.0, mean.estimate, mean.low, mean.high, mean.n))
         real, free, visible = np.moveaxis(done["regional"], 1, 0)
         noise_ceiling = median_r(real, free, BOOTSTRAP, 0).estimate
         r = median_r(real, visible, BOOTSTRAP, 0)
-        stated = float(np.sqrt(1 - tracer.invisible_share)) * noise_ceiling
+        stated = float(np.sqrt(1 - tracer.how_simulated().invisible_share)) * noise_ceiling
         rows.append((tracer.name, "ceiling: median VOI r", stated, r.estimate, r.low, r.high, r.n))
         for metric in BLURRED:
             gain = np.array(done["blurred"][metric]) - np.array(done["second"][metric])

@@ -26,7 +26,7 @@ from relapet.files import read_json
 from relapet.preprocessing.names import Names
 from relapet.preprocessing.pipeline import PreprocessConfig, preprocess
 from relapet.preprocessing.spatial import load_ants
-from relapet.tracers import load_tracers
+from relapet.tracers import simulated_tracers
 
 LPS = np.array([-1.0, -1.0, 1.0])
 LEAST_MM3 = 1500.0
@@ -62,7 +62,7 @@ def mapping_errors(raw: Path, out: Path, visit: Visit) -> dict[str, float]:
             through(names.flair_to_t1w, t1w), affine(np.array(positions["AnatomyToFlair"]), own)
         )
     }
-    for tracer in load_tracers().values():
+    for tracer in simulated_tracers().values():
         moves = positions.get(f"AnatomyToPet_{tracer.label}")
         if moves is not None:
             index = read_json(names.provenance)["Pet"][tracer.name]["Frames"]
@@ -105,7 +105,7 @@ def suvr_errors(raw: Path, out: Path, visit: Visit) -> dict[str, float]:
     own = Atlas(true_labels(raw, visit, template), template.names)
     large = {i for i, volume in own.volumes_mm3(1.0).items() if volume > LEAST_MM3}
     rows = {}
-    for tracer in load_tracers().values():
+    for tracer in simulated_tracers().values():
         if not visit.pet(out, tracer).is_file():
             continue
         true = own.means(np.asarray(load_volume(noise_free_path(raw, visit, tracer)).dataobj))

@@ -16,6 +16,7 @@ __all__ = [
     "__version__",
     "demo",
     "evaluate",
+    "import_layout",
     "import_weights",
     "preprocess",
     "simulate",

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from relapet.calibration import calibrate_run, intervals_for
+from relapet.cohort.as_scanned import AsScannedConfig, write_as_scanned
 from relapet.cohort.grid import get_grid
 from relapet.cohort.simulated import SimulationConfig, simulate_cohort
 from relapet.config import RunConfig, load_config
@@ -17,6 +17,8 @@ from relapet.evaluation.evaluate import evaluate as evaluate_trees
 from relapet.messages import Messages, Silent
 from relapet.preprocessing.pipeline import PreprocessConfig, PreprocessOutcome
 from relapet.preprocessing.pipeline import preprocess as preprocess_dataset
+from relapet.preprocessing.released_layout import ImportOutcome
+from relapet.preprocessing.released_layout import import_layout as import_folders
 from relapet.released_run import import_weights
 from relapet.report.gallery import draw_evaluation
 from relapet.report.subjects import draw_subject
@@ -34,23 +36,27 @@ DEMO_COHORT = SimulationConfig(subjects=128, grid=get_grid("4mm"), seed=20260101
 
 def simulate(
     out: str | Path,
-    config: SimulationConfig | None = None,
-    n_procs: int | None = None,
+    config: SimulationConfig | AsScannedConfig | None = None,
+    n_procs: int = 1,
     messages: Messages | None = None,
 ) -> Path:
-    """Write a simulated cohort with known truth, on all cores where ``n_procs`` is None.
+    """Write a simulated cohort with known truth: model-ready, or as scanned where ``config`` says so.
 
-    Raises InputError where ``out`` cannot be written or already holds subjects.
+    More than one process works only from a script with an ``if __name__ == "__main__"`` guard. Raises InputError
+    where ``out`` cannot be written or already holds subjects.
     """
     config, messages = config or SimulationConfig(), messages or Silent()
+    total = config.simulation.subjects if isinstance(config, AsScannedConfig) else config.subjects
     finished: list[str] = []
 
     def on_done(participant: str) -> None:
         finished.append(participant)
         advance(len(finished), participant)
 
-    with messages.track("simulate", config.subjects) as advance:
-        return simulate_cohort(config, Path(out), n_procs or os.cpu_count() or 1, on_done)
+    with messages.track("simulate", total) as advance:
+        if isinstance(config, AsScannedConfig):
+            return write_as_scanned(config, Path(out), n_procs, on_done)
+        return simulate_cohort(config, Path(out), n_procs, on_done)
 
 
 def preprocess(
@@ -63,6 +69,20 @@ def preprocess(
 ) -> PreprocessOutcome:
     """Make raw scans model-ready; raises InputError for an unusable call, a visit that fails is in the outcome."""
     return preprocess_dataset(Path(bids), Path(out), config, participants, sessions, messages)
+
+
+def import_layout(
+    source: str | Path,
+    out: str | Path,
+    units: str,
+    grid: str = "1mm",
+    messages: Messages | None = None,
+) -> ImportOutcome:
+    """Turn the published release's flat layout into a model-ready derivative; ``units`` is that of its PET.
+
+    Raises InputError for an unusable call; a folder that fails is in the outcome.
+    """
+    return import_folders(Path(source), Path(out), units, get_grid(grid), messages)
 
 
 def train(
@@ -94,18 +114,24 @@ def synthesize(
     participants: Sequence[str] | None = None,
     settings: Mapping[str, int] | None = None,
     messages: Messages | None = None,
+    output_spaces: Sequence[str] = ("MNI",),
 ) -> Outcome:
     """Write synthetic SUVr maps for every visit; ``settings`` may hold steps, count and seed.
 
-    Raises InputError for an unusable call; a visit that fails is in the outcome.
+    ``output_spaces``: MNI (the model's grid), native (the T1w's own grid) or both. Raises InputError for an
+    unusable call; a visit that fails is in the outcome.
     """
     synthesizer = Synthesizer.from_run(model)
-    chosen = [synthesizer.tracer(name) for name in tracers or synthesizer.manifest.tracers]
     sample = synthesizer.sample.model_copy(update=dict(settings or {}))
     messages = messages or Silent()
-    intervals = intervals_for(synthesizer, sample, messages)
-    request = Request(synthesizer, chosen, sample, participants, intervals)
-    return synthesize_dataset(Path(source), Path(out), request, messages)
+    request = Request(
+        tracers=tuple(synthesizer.tracer(name) for name in tracers or synthesizer.manifest.tracers),
+        sample=sample,
+        participants=None if participants is None else tuple(participants),
+        spaces=tuple(output_spaces),
+        intervals=intervals_for(synthesizer, sample, messages),
+    )
+    return synthesize_dataset(Path(source), Path(out), synthesizer, request, messages)
 
 
 def evaluate(
@@ -131,16 +157,18 @@ def evaluate(
     return result
 
 
-def demo(out: str | Path, messages: Messages | None = None, config: RunConfig | None = None) -> Evaluation:
+def demo(
+    out: str | Path, messages: Messages | None = None, config: RunConfig | None = None, n_procs: int = 1
+) -> Evaluation:
     """Simulate, train, synthesise the held-out subjects and evaluate them; figures of one of them.
 
-    Raises InputError where ``out`` is already in use.
+    ``n_procs`` is that of `simulate`. Raises InputError where ``out`` is already in use.
     """
     out, messages, config = Path(out), messages or Silent(), config or load_config("demo")
     if out.exists() and any(out.iterdir()):
         raise InputError(f"The demo's folder {out} is not empty; choose another or delete it.")
     cohort, run, synthetic = out / "cohort", out / "run", out / "synthetic"
-    simulate(cohort, DEMO_COHORT, messages=messages)
+    simulate(cohort, DEMO_COHORT, n_procs, messages)
     train(config, cohort, run, messages=messages)
     held_out = RunFolder(run).read_manifest().split["test"]
     synthesize(cohort, synthetic, run, participants=held_out, messages=messages)
@@ -156,6 +184,7 @@ __all__ = [
     "choose_visits",
     "demo",
     "evaluate",
+    "import_layout",
     "import_weights",
     "preprocess",
     "simulate",

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from relapet.cohort.bids import index_derivative
+from relapet.cohort.images import index_measured
 from relapet.evaluation.conformal import (
     LEVEL_KEY,
     Calibration,
@@ -42,18 +42,18 @@ def calibrate_run(run: RunFolder, derivatives: Path, messages: Messages) -> Cali
     people = synthesizer.manifest.split.get("validation", [])
     if not people or synthesizer.caution is not None:
         return None
-    index = [files for files in index_derivative(derivatives) if files.visit.subject in people]
-    tracers = [synthesizer.tracer(name) for name in synthesizer.manifest.tracers]
+    index = [files for files in index_measured(derivatives) if files.visit.subject in people]
+    tracers = tuple(synthesizer.tracer(name) for name in synthesizer.manifest.tracers)
     with tempfile.TemporaryDirectory(prefix=".tmp-calibration-", dir=run.path) as folder:
-        request = Request(synthesizer, tracers, synthesizer.sample, people)
-        outcome = synthesize_dataset(derivatives, Path(folder), request, messages)
+        request = Request(tracers, synthesizer.sample, tuple(people))
+        outcome = synthesize_dataset(derivatives, Path(folder), synthesizer, request, messages)
         if not outcome.done:
             messages.warn(
                 "No validation subject could be synthesised, so the run has no calibrated intervals."
             )
             return None
         predicted = read_predictions(Path(folder))
-    pairs = pair_with_real(predicted, measure_vois(index, messages.warn))
+    pairs = pair_with_real(predicted, measure_vois(index, synthesizer.grid, messages.warn))
     calibration = calibrate(pairs, UncertaintyConfig(), run.weights_sha256(), settings_of(synthesizer.sample))
     save_calibration(calibration, run.calibration)
     return calibration

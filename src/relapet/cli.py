@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import traceback
 from collections.abc import Sequence
@@ -26,7 +27,10 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-LIST_OPTIONS = ("--tracer", "--participant-label", "--session-label", "--set", "--outcome", "--compare")
+LIST_OPTIONS = (
+    *("--tracer", "--participant-label", "--session-label", "--set"),
+    *("--output-space", "--outcome", "--compare"),
+)
 """Options that take several values at once: ``--tracer tau pib``."""
 
 
@@ -62,18 +66,28 @@ def demo(
     from relapet import api
 
     terminal = Terminal(quiet)
-    result = api.demo(out, terminal)
+    result = api.demo(out, terminal, n_procs=os.cpu_count() or 1)
     _show_evaluation(terminal, result.out)
 
 
-@app.command(epilog="Example: `relapet simulate cohort --subjects 24 --site research --grid 3mm --seed 1`")
+@app.command(
+    epilog="Examples: `relapet simulate cohort --subjects 24 --site research --grid 3mm --seed 1`, "
+    "`relapet simulate raw --subjects 4 --as-scanned`"
+)
 def simulate(
     out: Annotated[Path, typer.Argument(help="Folder to write.")],
     subjects: Annotated[int, typer.Option(min=1, help="Number of participants.")] = 20,
     site: Annotated[str, typer.Option(help="research or adni.")] = "research",
-    grid: Annotated[str, typer.Option(help="1mm, 2.5mm, 3mm or 4mm.")] = "3mm",
+    grid: Annotated[
+        str | None,
+        typer.Option(help="1mm, 2.5mm, 3mm or 4mm (default: 3mm; with --as-scanned always 1mm)."),
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed; one seed gives one cohort.")] = 0,
     missing_rate: Annotated[float, typer.Option(min=0, max=1, help="Share of PET scans left out.")] = 0.0,
+    as_scanned: Annotated[
+        bool,
+        typer.Option("--as-scanned", help="Write raw BIDS as a scanner would, for preprocess, instead."),
+    ] = False,
     n_procs: Annotated[int | None, typer.Option(min=1, help="Processes (default: all cores).")] = None,
     quiet: Quiet = False,
     debug: Debug = False,
@@ -81,15 +95,24 @@ def simulate(
 ) -> None:
     """Write a simulated cohort: T1w, FLAIR, three tracers' SUVr maps, and the truth behind them."""
     from relapet import api
+    from relapet.cohort.as_scanned import AsScannedConfig
     from relapet.cohort.grid import get_grid
     from relapet.cohort.scanner import get_site
     from relapet.cohort.simulated import SimulationConfig
 
+    if as_scanned and grid not in (None, "1mm"):
+        raise InputError(f"--as-scanned simulates at 1mm, not at {grid}; leave --grid out.")
     config = SimulationConfig(
-        subjects=subjects, site=get_site(site), grid=get_grid(grid), seed=seed, missing_rate=missing_rate
+        subjects=subjects,
+        site=get_site(site),
+        grid=get_grid(grid or ("1mm" if as_scanned else "3mm")),
+        seed=seed,
+        missing_rate=missing_rate,
     )
     terminal = Terminal(quiet)
-    api.simulate(out, config, n_procs, terminal)
+    api.simulate(
+        out, AsScannedConfig(config) if as_scanned else config, n_procs or os.cpu_count() or 1, terminal
+    )
     terminal.say(f"{subjects} simulated participants written to {out}.")
 
 
@@ -186,6 +209,12 @@ def synthesize(
     ] = None,
     steps: Annotated[int | None, typer.Option(min=1, help="Network calls a sample.")] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Seed of the samples' noise.")] = None,
+    output_space: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="MNI (default), native (the T1w's own grid; needs what relapet preprocess keeps) or both."
+        ),
+    ] = None,
     quiet: Quiet = False,
     debug: Debug = False,
     version: Version = False,
@@ -197,8 +226,32 @@ def synthesize(
     terminal = Terminal(quiet)
     given = {"count": samples, "steps": steps, "seed": seed}
     settings = {key: value for key, value in given.items() if value is not None}
-    outcome = api.synthesize(source, out, model, tracer, participant_label, settings, terminal)
+    spaces = output_space or ["MNI"]
+    outcome = api.synthesize(source, out, model, tracer, participant_label, settings, terminal, spaces)
     terminal.say(f"{len(outcome.done)} of {len(outcome.done) + len(outcome.failed)} visits written to {out}.")
+    _exit_for_failures(outcome.failed)
+
+
+@app.command("import-layout", epilog="Example: `relapet import-layout release derivatives --units SUVR`")
+def import_layout(
+    source: Annotated[
+        Path, typer.Argument(help="Folder of the folders ID, each with ID_T1.nii, ID_T2.nii, ID_PIB.nii ...")
+    ],
+    out: Annotated[Path, typer.Argument(help="Derivative to write.")],
+    units: Annotated[
+        str, typer.Option(help="Unit of the PET files, which do not say it: SUVR, SUV, Bq/mL or kBq/mL.")
+    ],
+    grid: Annotated[str, typer.Option(help="1mm, 2.5mm, 3mm or 4mm.")] = "1mm",
+    quiet: Quiet = False,
+    debug: Debug = False,
+    version: Version = False,
+) -> None:
+    """Turn the published release's flat layout, already in MNI space, into a model-ready derivative."""
+    from relapet import api
+
+    terminal = Terminal(quiet)
+    outcome = api.import_layout(source, out, units, grid, terminal)
+    terminal.say(f"{len(outcome.done)} participants written to {out}.")
     _exit_for_failures(outcome.failed)
 
 

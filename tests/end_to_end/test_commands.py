@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import nibabel as nib
@@ -13,11 +15,12 @@ import pytest
 import relapet
 from relapet.api import demo
 from relapet.cli import main, normalise
-from relapet.cohort.bids import Visit, training_mean_path
+from relapet.cohort.bids import Visit, index_derivative, training_mean_path
 from relapet.cohort.grid import GRIDS
+from relapet.cohort.template import load_template
 from relapet.config import load_config
-from relapet.tracers import get_tracer, load_tracers
-from support import TINY_SETTINGS
+from relapet.tracers import get_tracer, simulated_tracers
+from support import TINY_SETTINGS, write_toy_derivative
 
 TAU = get_tracer("tau")
 
@@ -31,7 +34,7 @@ def test_synthesize_writes_what_the_interface_says(toy_source: Path, tiny_run: P
     )
     assert sorted(path.name for path in out.glob("sub-*")) == ["sub-01", "sub-02"]
     visit = Visit("01")
-    for tracer in load_tracers().values():
+    for tracer in simulated_tracers().values():
         for desc in ("synth", "synthstd"):
             image = nib.load(visit.pet(out, tracer, desc))
             assert GRIDS["4mm"].matches(image.shape, image.affine)
@@ -140,8 +143,31 @@ def test_simulate_train_synthesize_evaluate(tmp_path: Path, capsys: pytest.Captu
     assert "not empty" in capsys.readouterr().err
 
 
+def test_a_model_is_trained_on_tracers_that_are_not_simulated(tmp_path: Path) -> None:
+    tracers = [get_tracer(label) for label in ("18FAV45", "18FFBB", "18FFDG", "18FMK6240")]
+    source = write_toy_derivative(tmp_path / "derivatives", 4, tracers=tracers)
+    names = ",".join(tracer.name for tracer in tracers)
+    settings = (*TINY_SETTINGS, f"data.tracers=[{names}]", "train.steps=2")
+    run = relapet.train(load_config("fast", settings=settings), source, tmp_path / "run").path
+    out = tmp_path / "out"
+    arguments = ["synthesize", str(source), str(out), "participant", "--model", str(run), "--steps", "1"]
+    assert main([*arguments, "--participant-label", "01", "--quiet"]) == 0
+    for tracer in tracers:
+        assert Visit("01").pet(out, tracer, "synth").is_file()
+    assert len(list(out.glob("sub-01/pet/*_desc-synth_mimap.nii.gz"))) == len(tracers)
+
+
 def test_help_version_and_info(capsys: pytest.CaptureFixture[str]) -> None:
-    for command in ("demo", "simulate", "train", "synthesize", "evaluate", "import-weights", "info"):
+    for command in (
+        "demo",
+        "simulate",
+        "preprocess",
+        "import-layout",
+        "train",
+        "synthesize",
+        "evaluate",
+        "info",
+    ):
         assert main([command, "--help"]) == 0
         said = capsys.readouterr().out
         assert "Example" in said
@@ -151,7 +177,7 @@ def test_help_version_and_info(capsys: pytest.CaptureFixture[str]) -> None:
     for topic in ("methods", "tracers", "presets", "samplers"):
         assert main(["info", topic]) == 0
     said = capsys.readouterr().out
-    for word in ("rela", "PBR28", "demo", "ddim"):
+    for word in ("rela", "PBR28", "MK6240", "demo", "ddim"):
         assert word in said
     assert main(["info", "presets", "demo"]) == 0
     assert "train.steps" in capsys.readouterr().out
@@ -184,3 +210,68 @@ def test_arguments_as_users_type_them() -> None:
         *("synthesize", "a", "b", "participant"),
         *("--participant-label", "01", "--participant-label", "02", "--tracer=tau", "--seed", "1"),
     ]
+
+
+def test_simulate_as_scanned_writes_raw_bids(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Raw images in native spaces, PET as frames with units and times; the truth lies apart from them."""
+    raw = tmp_path / "raw"
+    arguments = ["simulate", str(raw), "--subjects", "1", "--as-scanned", "--n-procs", "1", "--seed", "4"]
+    assert main(["simulate", str(raw), "--as-scanned", "--grid", "3mm"]) == 2
+    assert "--grid" in capsys.readouterr().err
+    assert not raw.exists()
+    assert main([*arguments, "--quiet"]) == 0
+    stem = raw / "sub-001" / "pet" / "sub-001_trc-AV1451_pet"
+    assert not list(raw.glob("sub-*/**/*space-*"))
+    frames = nib.load(stem.with_suffix(".nii.gz"))
+    sidecar = json.loads(stem.with_suffix(".json").read_text())
+    assert sidecar["Units"] == "Bq/mL"
+    assert len(sidecar["FrameTimesStart"]) == frames.shape[3]
+    t1w = nib.load(raw / "sub-001" / "anat" / "sub-001_T1w.nii.gz")
+    flair = nib.load(raw / "sub-001" / "anat" / "sub-001_FLAIR.nii.gz")
+    assert t1w.header.get_zooms() == pytest.approx((1, 1, 1))
+    assert flair.header.get_zooms() == pytest.approx((1, 1, 3))
+    assert list(pd.read_csv(raw / "participants.tsv", sep="\t")["participant_id"]) == ["sub-001"]
+    truth = raw / "derivatives" / "truth" / "sub-001"
+    assert (truth / "anat" / "sub-001_desc-dk_dseg.nii.gz").is_file()
+    assert main(arguments) == 2
+    assert "already holds subjects" in capsys.readouterr().err
+
+
+def test_import_layout_makes_the_release_model_ready(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    template = load_template(GRIDS["3mm"])
+    brain = nib.Nifti1Image(np.where(template.brain, template.t1, 0), GRIDS["3mm"].affine)
+    for name in ("A1", "A2"):
+        (tmp_path / "flat" / name).mkdir(parents=True)
+        for suffix in ("T1", "T2", "TAU"):
+            nib.save(brain, tmp_path / "flat" / name / f"{name}_{suffix}.nii")
+    (tmp_path / "flat" / "A2" / "A2_T1.nii").write_bytes(b"no image")
+    out = tmp_path / "out"
+    arguments = ["import-layout", str(tmp_path / "flat"), str(out), "--grid", "4mm", "--quiet"]
+    assert main([*arguments, "--units", "counts"]) == 2
+    assert "--units" in capsys.readouterr().err
+    assert not out.exists()
+    assert main([*arguments, "--units", "SUVR"]) == 1
+    assert "A2_T1.nii" in capsys.readouterr().err
+    (files,) = index_derivative(out)
+    assert files.visit == Visit("A1")
+    assert files.t1w is not None
+    assert files.flair is not None
+    assert list(files.pet) == ["tau"]
+
+
+def test_simulate_from_a_plain_script_needs_no_guard(tmp_path: Path) -> None:
+    """Spawned processes run a script without a guard again, so one process is the default."""
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import relapet\n"
+        "from relapet.cohort.grid import get_grid\n"
+        "from relapet.cohort.simulated import SimulationConfig\n"
+        "relapet.simulate('cohort', SimulationConfig(subjects=2, grid=get_grid('4mm')))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, str(script)], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert len(list((tmp_path / "cohort").glob("sub-*"))) == 2

@@ -22,7 +22,7 @@ def test_the_python_example_runs(toy_source: Path, tmp_path: Path, monkeypatch: 
     assert small != code
     asked: list[int] = []
 
-    def simulate(out: str, config: Any, n_procs: int) -> None:
+    def simulate(out: str, config: Any) -> None:
         asked.append(config.subjects)
         shutil.copytree(toy_source, out)
 

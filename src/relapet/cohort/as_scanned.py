@@ -8,7 +8,9 @@ Structure 1.10, magnetic resonance imaging and positron emission tomography.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,18 +22,19 @@ import relapet
 from relapet.cohort.bids import BIDS_VERSION, Visit, write_dataset_description
 from relapet.cohort.grid import GRIDS, Grid
 from relapet.cohort.nifti import save_frames, save_volume
+from relapet.cohort.processes import each_index
 from relapet.cohort.scanner import pet_noise, slow_field
 from relapet.cohort.simulated_subject import SimulatedSubject, SimulationConfig, simulate_subject
+from relapet.cohort.tables import NOTE, PARTICIPANT_COLUMNS, participant_row, write_table
 from relapet.errors import InputError
 from relapet.files import prepare_output_folder, write_json, write_text
-from relapet.tracers import TracerSpec, load_tracers
+from relapet.tracers import TracerSpec, simulated_tracers
 from relapet.types import Affine, Json, Volume
 
 _STREAM = 8
 """Number of this module's random stream among a subject's (simulated_subject holds 0 to 6)."""
 _REFERENCE_BQ_ML = 6000.0
 """Activity concentration of SUVr 1 at the start of the window, Bq/mL (SUV about 1 of 370 MBq in 75 kg)."""
-_NOTE = "Simulated by relapet; no measurement of a person. Not for clinical use."
 TRUTH = "truth"
 
 
@@ -124,7 +127,7 @@ def _write_mri(
         "Manufacturer": "simulated",
         "MagneticFieldStrength": 3,
         "Simulated": True,
-        "Description": _NOTE,
+        "Description": NOTE,
     }
     for suffix, data, move in (("T1w", subject.t1w, head), ("FLAIR", subject.flair, other)):
         shape, affine = oblique_grid(move, np.ones(3), extent)
@@ -173,7 +176,7 @@ def _pet_sidecar(subject: SimulatedSubject, tracer: TracerSpec, starts: list[flo
     """Every field that BIDS requires of a PET; what a simulation does not have is a round number."""
     return {
         "Simulated": True,
-        "Description": _NOTE,
+        "Description": NOTE,
         "Manufacturer": "simulated",
         "ManufacturersModelName": subject.scanner.name,
         "Units": "Bq/mL",
@@ -205,27 +208,28 @@ def _pet_sidecar(subject: SimulatedSubject, tracer: TracerSpec, starts: list[flo
     }
 
 
-def write_as_scanned(config: AsScannedConfig, out: Path) -> Path:
+def write_as_scanned(
+    config: AsScannedConfig, out: Path, n_procs: int = 1, on_done: Callable[[str], None] | None = None
+) -> Path:
     """Write the raw BIDS data set at ``out``, and what is true of it at ``out``/derivatives/truth.
 
     Truth of each subject: the rigid motions from the subject's anatomy to each scan (RAS mm), the template
     coordinates of every fourth anatomy voxel, labels and brain, and the noise-free SUVr on the anatomy's grid.
-    Raises InputError where the folder cannot be written or already holds subjects.
+    ``on_done`` is called with each participant_id. Raises InputError where the folder cannot be written or
+    already holds subjects.
     """
     simulation = replace(config.simulation, grid=GRIDS["1mm"])
     config = replace(config, simulation=simulation)
     root = prepare_output_folder(Path(out))
     if any(root.glob("sub-*")):
         raise InputError(f"{root} already holds subjects; choose an empty folder or delete them first.")
-    rows: list[str] = []
-    for index in range(simulation.subjects):
-        subject = simulate_subject(simulation, index)
-        seeds = np.random.SeedSequence(simulation.seed, spawn_key=(index, _STREAM))
-        _write_one(subject, root, config, np.random.default_rng(seeds))
-        sex = "M" if subject.latents.male else "F"
-        rows.append(f"sub-{subject.label}\t{float(subject.latents.age):.1f}\t{sex}")
-    write_text(root / "participants.tsv", "\n".join(["participant_id\tage\tsex", *rows]) + "\n")
-    write_text(root / "README.md", f"# Simulated scans\n\n{_NOTE}\n")
+    rows: dict[int, dict[str, Any]] = {}
+    for index, row in each_index(partial(_write_one, config, root), simulation.subjects, n_procs):
+        rows[index] = row
+        if on_done is not None:
+            on_done(str(row["participant_id"]))
+    write_table(root / "participants.tsv", [rows[i] for i in range(simulation.subjects)], PARTICIPANT_COLUMNS)
+    write_text(root / "README.md", f"# Simulated scans\n\n{NOTE}\n")
     write_json(
         root / "dataset_description.json",
         {
@@ -234,7 +238,7 @@ def write_as_scanned(config: AsScannedConfig, out: Path) -> Path:
             "DatasetType": "raw",
             "License": "CC0",
             "Authors": ["relapet"],
-            "GeneratedBy": [{"Name": "relapet", "Version": relapet.__version__, "Description": _NOTE}],
+            "GeneratedBy": [{"Name": "relapet", "Version": relapet.__version__, "Description": NOTE}],
         },
     )
     write_text(
@@ -255,12 +259,13 @@ def truth_root(root: Path) -> Path:
     return Path(root) / "derivatives" / TRUTH
 
 
-def _write_one(
-    subject: SimulatedSubject, root: Path, config: AsScannedConfig, rng: np.random.Generator
-) -> None:
+def _write_one(config: AsScannedConfig, root: Path, index: int) -> dict[str, Any]:
+    """Write one subject; returns its row of participants.tsv."""
+    subject = simulate_subject(config.simulation, index)
+    rng = np.random.default_rng(np.random.SeedSequence(config.simulation.seed, spawn_key=(index, _STREAM)))
     visit, truth, grid = Visit(subject.label), truth_root(root), config.simulation.grid
     record: dict[str, Any] = _write_mri(subject, root, config, rng)
-    for name, tracer in load_tracers().items():
+    for name, tracer in simulated_tracers().items():
         tracer_rng = np.random.default_rng(rng.integers(2**63, size=4))
         if name in subject.missing:
             continue
@@ -277,3 +282,4 @@ def _write_one(
     coarse = grid.affine @ np.diag([4.0, 4, 4, 1])
     save_frames(folder / f"{visit.stem}_desc-templatemm_map.nii.gz", coordinates, coarse, 1.0)
     write_json(folder / f"{visit.stem}_desc-positions.json", record)
+    return participant_row(subject, config.simulation)

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import multiprocessing
-from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections.abc import Callable
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,16 +14,25 @@ import relapet
 from relapet.cohort.bids import Visit, write_dataset_description
 from relapet.cohort.grid import SPACE
 from relapet.cohort.nifti import save_volume
+from relapet.cohort.processes import each_index
 from relapet.cohort.simulated_subject import SimulatedSubject, SimulationConfig, simulate_subject
+from relapet.cohort.tables import (
+    COGNITION_COLUMNS,
+    NOTE,
+    PARTICIPANT_COLUMNS,
+    cognition_row,
+    latents_row,
+    participant_row,
+    write_table,
+)
 from relapet.cohort.template import atlas_names
 from relapet.errors import InputError
 from relapet.files import prepare_output_folder, write_json, write_text
-from relapet.tracers import TracerSpec, load_tracers
+from relapet.tracers import TracerSpec, simulated_tracers
 from relapet.types import Json
 
 __all__ = ["SimulatedSubject", "SimulationConfig", "simulate_cohort", "simulate_subject"]
 
-_NOTE = "Simulated by relapet; no measurement of a person. Not for clinical use."
 _DESCRIPTION = "simulated by relapet"
 TRUTH = "truth"
 
@@ -34,7 +40,7 @@ TRUTH = "truth"
 def _sidecar(config: SimulationConfig, subject: SimulatedSubject, **extra: Any) -> Json:
     return {
         "Simulated": True,
-        "Description": _NOTE,
+        "Description": NOTE,
         "GeneratedBy": {"Name": "relapet", "Version": relapet.__version__},
         "SimulationSite": config.site.name,
         "SimulationScanner": subject.scanner.name,
@@ -70,7 +76,7 @@ def write_subject(config: SimulationConfig, subject: SimulatedSubject, root: Pat
     _save(visit.t1w(root), subject.t1w, config, _sidecar(config, subject, **mri))
     _save(visit.flair(root), subject.flair, config, _sidecar(config, subject, **mri))
     _save(visit.mask(root), anatomy.brain, config, _sidecar(config, subject, Type="Brain"), np.uint8)
-    for name, tracer in load_tracers().items():
+    for name, tracer in simulated_tracers().items():
         if name in subject.missing:
             continue
         pet = subject.pet[name]
@@ -89,96 +95,13 @@ def write_subject(config: SimulationConfig, subject: SimulatedSubject, root: Pat
     _save(folder / f"{stem}_desc-dk_dseg.nii.gz", anatomy.dseg, config, _sidecar(config, subject), np.int16)
 
 
-def participant_row(subject: SimulatedSubject, config: SimulationConfig) -> dict[str, Any]:
-    """A row of participants.tsv."""
-    latents = subject.latents
-    return {
-        "participant_id": f"sub-{subject.label}",
-        "age": round(float(latents.age), 1),
-        "sex": "M" if latents.male else "F",
-        "site": config.site.name,
-        "scanner": subject.scanner.name,
-        "education": int(latents.education),
-    }
-
-
-def cognition_row(subject: SimulatedSubject) -> dict[str, Any]:
-    """A row of phenotype/cognition.tsv."""
-    scores = subject.latents.cognition
-    return {
-        "participant_id": f"sub-{subject.label}",
-        "memory": round(float(scores["memory"]), 3),
-        "executive": round(float(scores["executive"]), 3),
-        "mmse": int(scores["mmse"]),
-    }
-
-
-def latents_row(subject: SimulatedSubject) -> dict[str, Any]:
-    """A row of truth/latents.tsv: everything that drove the images."""
-    latents = subject.latents
-    row: dict[str, Any] = {"participant_id": f"sub-{subject.label}"}
-    scalars: dict[str, Any] = {
-        "age": latents.age,
-        "exposure": latents.exposure,
-        **{f"{name}_burden": value for name, value in latents.burden.items()},
-        **{f"{name}_visible_burden": value for name, value in latents.visible_burden.items()},
-        **{f"{name}_visible_liability": value for name, value in latents.visible.items()},
-        **{f"{name}_hidden_liability": value for name, value in latents.hidden.items()},
-        "lesion_ml": latents.lesion_ml,
-        "ventricle_growth": latents.ventricle_growth,
-        "cortical_loss": latents.cortical_loss,
-        **{f"trait_{name}": value for name, value in latents.traits.items()},
-    }
-    row |= {name: round(float(value), 6) for name, value in scalars.items()}
-    row |= {f"genotype_{gene.replace(' ', '_')}": value for gene, value in subject.genotype.items()}
-    row["missing_pet"] = ",".join(subject.missing) or "n/a"
-    return row
-
-
-_COLUMNS: Json = {
-    "age": {"Description": "Simulated age", "Units": "years"},
-    "sex": {"Description": "Simulated sex", "Levels": {"M": "male", "F": "female"}},
-    "site": {"Description": "Simulated site"},
-    "scanner": {"Description": "Simulated scanner"},
-    "education": {"Description": "Simulated education", "Units": "years"},
-}
-_SCORES: Json = {
-    "MeasurementToolMetadata": {"Description": f"Simulated scores. {_NOTE}"},
-    "memory": {"Description": "Simulated memory composite", "Units": "z-score"},
-    "executive": {"Description": "Simulated executive composite", "Units": "z-score"},
-    "mmse": {"Description": "Simulated Mini-Mental State score, 0 to 30"},
-}
-
-
-def _write_table(path: Path, rows: list[dict[str, Any]], description: Json) -> None:
-    stream = io.StringIO()
-    writer = csv.DictWriter(stream, list(rows[0]), delimiter="\t", lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    write_text(path, stream.getvalue())
-    write_json(path.with_suffix(".json"), description)
-
-
 Rows = tuple[dict[str, Any], dict[str, Any], dict[str, Any]]
 
 
-def _one_subject(config: SimulationConfig, index: int, root: Path) -> Rows:
+def _one_subject(config: SimulationConfig, root: Path, index: int) -> Rows:
     subject = simulate_subject(config, index)
     write_subject(config, subject, root)
     return participant_row(subject, config), cognition_row(subject), latents_row(subject)
-
-
-def _each_subject(config: SimulationConfig, root: Path, n_procs: int) -> Iterator[tuple[int, Rows]]:
-    if n_procs == 1:
-        for index in range(config.subjects):
-            yield index, _one_subject(config, index, root)
-        return
-    # spawn: a forked child of a process that has threads (torch, BLAS) may hang.
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(n_procs, config.subjects), mp_context=context) as pool:
-        jobs = {pool.submit(_one_subject, config, index, root): index for index in range(config.subjects)}
-        for job in as_completed(jobs):
-            yield jobs[job], job.result()
 
 
 def simulate_cohort(
@@ -192,26 +115,21 @@ def simulate_cohort(
     root = prepare_output_folder(Path(out))
     if any(root.glob("sub-*")):
         raise InputError(f"{root} already holds subjects; choose an empty folder or delete them first.")
-    if n_procs < 1:
-        raise InputError(f"--n-procs is {n_procs}; give 1 or more.")
     rows: dict[int, Rows] = {}
-    for index, written in _each_subject(config, root, n_procs):
+    for index, written in each_index(partial(_one_subject, config, root), config.subjects, n_procs):
         rows[index] = written
         if on_done is not None:
             on_done(str(written[0]["participant_id"]))
     people, scores, latents = (
         [dict(rows[index][part]) for index in range(config.subjects)] for part in range(3)
     )
-    _write_table(root / "participants.tsv", people, {"participant_id": {"Description": _NOTE}, **_COLUMNS})
-    _write_table(root / "phenotype" / "cognition.tsv", scores, _SCORES)
-    _write_table(
-        root / TRUTH / "latents.tsv",
-        latents,
-        {name: {"Description": f"Simulated latent {name}. {_NOTE}"} for name in latents[0]},
-    )
+    write_table(root / "participants.tsv", people, PARTICIPANT_COLUMNS)
+    write_table(root / "phenotype" / "cognition.tsv", scores, COGNITION_COLUMNS)
+    described = {name: {"Description": f"Simulated latent {name}. {NOTE}"} for name in latents[0]}
+    write_table(root / TRUTH / "latents.tsv", latents, described)
     labels = ["index\tname", *(f"{index}\t{name}" for index, name in sorted(atlas_names().items()))]
     write_text(root / TRUTH / "desc-dk_dseg.tsv", "\n".join(labels) + "\n")
-    settings = {"Simulated": True, "Description": _NOTE, "SimulationConfig": _settings(config)}
+    settings = {"Simulated": True, "Description": NOTE, "SimulationConfig": _settings(config)}
     write_dataset_description(root, f"relapet simulated cohort ({config.site.name})", [], **settings)
     write_dataset_description(root / TRUTH, "Truth of the relapet simulated cohort", [], **settings)
     return root

@@ -11,13 +11,15 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 
+from relapet.cohort.grid import find_grid
 from relapet.cohort.nifti import load_volume
-from relapet.errors import VolumeError
+from relapet.errors import SubjectError, VolumeError
 from relapet.evaluation import tables
 from relapet.evaluation.image_metrics import Pair, score
 from relapet.evaluation.matching import Scan
 from relapet.evaluation.spectra import MEASURED, SpectrumRows
 from relapet.evaluation.voi import RegionAtlas, RegionSums, brain_mask, default_atlas, sum_regions
+from relapet.preprocessing.measured import is_model_ready, load_suvr
 from relapet.tracers import TracerSpec
 from relapet.types import Labels, Mask, Volume
 
@@ -90,17 +92,29 @@ def score_scans(scans: Sequence[Scan], atlas: RegionAtlas, on_progress: Progress
 
     for done, scan in enumerate(scans, start=1):
         try:
-            image = load_volume(scan.real)
+            image = _load_measured(scan)
             space = space_of(image.shape, tuple(image.affine.ravel()))
             if not space.brain.any():
                 raise VolumeError(f"{scan.real} covers no part of the template's brain; resample it to MNI.")
-        except VolumeError as error:
+        except SubjectError as error:
             scores.problems.append(_problem(scan, MEASURED, error))
         else:
             _score_scan(scan, image, space, scores)
         if on_progress:
             on_progress(done, len(scans))
     return scores
+
+
+def _load_measured(scan: Scan) -> nib.Nifti1Image:
+    """The measured SUVr map: as it is, or of another pipeline and brought to the grid of the synthetic ones."""
+    if is_model_ready(scan.real):
+        return load_volume(scan.real)
+    first = next(iter(scan.synthetic.values()))
+    synthetic = load_volume(first)
+    grid = find_grid(synthetic.shape, synthetic.affine)
+    if grid is None:
+        raise VolumeError(f"{first} lies on none of relapet's grids, to which {scan.real} could be brought.")
+    return nib.Nifti1Image(load_suvr(scan.real, scan.tracer, grid), grid.affine)
 
 
 def _problem(scan: Scan, method: str, error: Exception) -> Problem:

@@ -19,11 +19,14 @@ import pandas as pd
 from statsmodels.stats.proportion import proportion_confint
 
 from relapet.cohort.bids import VisitFiles, find_visits
+from relapet.cohort.grid import Grid
 from relapet.cohort.nifti import load_volume
-from relapet.errors import InputError, VolumeError
+from relapet.errors import InputError, SubjectError
 from relapet.evaluation.statistics import bootstrap_mean
 from relapet.evaluation.voi import default_atlas, sum_regions
-from relapet.tracers import load_tracers
+from relapet.preprocessing.measured import is_model_ready, load_suvr
+from relapet.tracers import TracerSpec, load_tracers
+from relapet.types import Affine, Volume
 
 Floats = npt.NDArray[np.float64]
 
@@ -108,27 +111,35 @@ def sample_columns(frame: pd.DataFrame) -> list[str]:
     return sorted(names, key=lambda name: int(name.removeprefix("sample-")))
 
 
-def measure_vois(index: Iterable[VisitFiles], on_problem: Callable[[str], None]) -> pd.DataFrame:
+def measure_vois(index: Iterable[VisitFiles], grid: Grid, on_problem: Callable[[str], None]) -> pd.DataFrame:
     """Mean SUVr of every VOI of the measured maps of some visits: subject, session, tracer, voi, real_suvr.
 
-    A map that cannot be read is told to ``on_problem`` and left out. Raises InputError where none is left.
+    PET of other pipelines is brought to ``grid``. A map that cannot be used is told to ``on_problem`` and left
+    out. Raises InputError where none is left.
     """
     atlas = default_atlas()
     rows = []
     for files in index:
         for tracer, path in files.pet.items():
             try:
-                image = load_volume(path)
-            except VolumeError as error:
+                suvr, affine = _load_suvr(path, load_tracers()[tracer], grid)
+            except SubjectError as error:
                 on_problem(str(error))
                 continue
-            labels = atlas.labels(image.shape, image.affine)
-            means = sum_regions(np.asarray(image.dataobj), labels, atlas.names).vois()
+            labels = atlas.labels(suvr.shape, affine)
+            means = sum_regions(suvr, labels, atlas.names).vois()
             key = (files.visit.subject, files.visit.session or "", tracer)
             rows += [(*key, voi, mean) for voi, mean in means.items()]
     if not rows:
         raise InputError("No measured *_meas-SUVR_mimap.nii.gz can be read; give a model-ready derivative.")
     return pd.DataFrame(rows, columns=[*KEYS, "real_suvr"])
+
+
+def _load_suvr(path: Path, tracer: TracerSpec, grid: Grid) -> tuple[Volume, Affine]:
+    if not is_model_ready(path):
+        return load_suvr(path, tracer, grid), grid.affine
+    image = load_volume(path)
+    return np.asarray(image.dataobj), image.affine
 
 
 def pair_with_real(predicted: pd.DataFrame, real: pd.DataFrame) -> pd.DataFrame:

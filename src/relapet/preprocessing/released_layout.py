@@ -20,6 +20,7 @@ from relapet.cohort.nifti import load_volume, resample_to_grid, save_volume
 from relapet.cohort.template import load_atlas
 from relapet.errors import InputError, SubjectError
 from relapet.files import prepare_output_folder, write_json
+from relapet.messages import Messages, Silent
 from relapet.preprocessing.frames import UNITS, sidecar_of
 from relapet.preprocessing.pet import reference_mean, template_reference
 from relapet.preprocessing.template_space import bring_to_grid
@@ -40,7 +41,9 @@ class ImportOutcome:
     """Folder to reason."""
 
 
-def import_layout(source: Path, out: Path, units: str, grid: Grid = GRIDS["1mm"]) -> ImportOutcome:
+def import_layout(
+    source: Path, out: Path, units: str, grid: Grid = GRIDS["1mm"], messages: Messages | None = None
+) -> ImportOutcome:
     """Write a model-ready derivative from the release's flat layout.
 
     ``units`` is the unit of the PET files, for the layout has no sidecars: SUVR is taken as it is, any other
@@ -56,12 +59,14 @@ def import_layout(source: Path, out: Path, units: str, grid: Grid = GRIDS["1mm"]
     write_dataset_description(out, "relapet import-layout", [Path(source).resolve().as_uri()])
     done: dict[str, str] = {}
     failed: dict[str, str] = {}
-    for folder in folders:
-        try:
-            _import_one(folder, Visit(labels[folder.name]), out, unit, grid)
-            done[folder.name] = labels[folder.name]
-        except SubjectError as error:
-            failed[folder.name] = str(error)
+    with (messages or Silent()).track("import", len(folders)) as advance:
+        for folder in folders:
+            try:
+                _import_one(folder, Visit(labels[folder.name]), out, unit, grid)
+                done[folder.name] = labels[folder.name]
+            except SubjectError as error:
+                failed[folder.name] = str(error)
+            advance(len(done) + len(failed), folder.name)
     return ImportOutcome(done, failed)
 
 

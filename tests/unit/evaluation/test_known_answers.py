@@ -11,7 +11,7 @@ from relapet.cohort.scanner import FWHM_PER_SD, SITES, Site, override_scanners, 
 from relapet.cohort.simulated import SimulatedSubject, SimulationConfig, simulate_subject
 from relapet.cohort.template import load_template
 from relapet.evaluation.image_metrics import Pair, score
-from relapet.tracers import TracerSpec, load_tracers
+from relapet.tracers import TracerSpec, simulated_tracers
 from relapet.types import Volume
 
 GRID = GRIDS["4mm"]
@@ -52,7 +52,7 @@ def test_noise_free_against_measured_is_the_noise_of_the_scanner_to_two_percent(
         width = np.sqrt(scanner.noise_fwhm_mm**2 + GRID.voxel_size**2 - 1)
         sd = scanner.pet_noise * (scanner.noise_fwhm_mm / width) ** 1.5
         variance = sd**2 * relative_variance(width / FWHM_PER_SD / GRID.voxel_size)[brain]
-        for name, tracer in load_tracers().items():
+        for name, tracer in simulated_tracers().items():
             pet = subject.pet[name]
             expected = np.sqrt((variance * np.maximum(pet.noise_free[brain], 0.02)).mean())
             ratios.append(score(pair(pet.measured, pet.noise_free, tracer))["rmse"] / expected)
@@ -62,7 +62,7 @@ def test_noise_free_against_measured_is_the_noise_of_the_scanner_to_two_percent(
 def test_a_blurred_scan_gains_in_psnr_and_loses_in_realism():
     """A second scan of the same people, and the same blurred by a Gaussian of 4 mm FWHM."""
     subjects = simulated(site())
-    for name, tracer in load_tracers().items():
+    for name, tracer in simulated_tracers().items():
         rows = []
         for number, subject in enumerate(subjects):
             pet = subject.pet[name]

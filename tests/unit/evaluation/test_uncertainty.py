@@ -170,7 +170,7 @@ def test_files_in_tables_out(tmp_path):
         for voi, value in zip(rows["voi"], rows["real_suvr"], strict=True):
             suvr[labels == chosen[voi]] = value
         save_volume(Visit(str(subject)).pet(tmp_path / "real", tracer), suvr, grid.affine)
-    measured = measure_vois(index_derivative(tmp_path / "real"), pytest.fail)
+    measured = measure_vois(index_derivative(tmp_path / "real"), GRIDS["4mm"], pytest.fail)
     tables = judge_samples({"rela": tmp_path / "synth"}, measured, CONFIG)
     coverage = tables["uncertainty_coverage"]
     assert set(coverage["interval"]) == {"samples"}
@@ -182,7 +182,7 @@ def test_files_in_tables_out(tmp_path):
         assert set(table["method"]) == {"rela"}
     assert judge_samples({"rela": tmp_path / "real"}, measured, CONFIG) == {}
     with pytest.raises(InputError, match="No measured"):
-        measure_vois(index_derivative(tmp_path / "synth"), pytest.fail)
+        measure_vois(index_derivative(tmp_path / "synth"), GRIDS["4mm"], pytest.fail)
 
 
 def test_a_measured_map_that_cannot_be_read_is_told_and_left_out(tmp_path):
@@ -192,7 +192,7 @@ def test_a_measured_map_that_cannot_be_read_is_told_and_left_out(tmp_path):
     path = Visit("02").pet(tmp_path, tracer)
     path.write_bytes(path.read_bytes()[:500])
     told: list[str] = []
-    assert set(measure_vois(index_derivative(tmp_path), told.append)["subject"]) == {"01"}
+    assert set(measure_vois(index_derivative(tmp_path), grid, told.append)["subject"]) == {"01"}
     assert len(told) == 1
     assert path.name in told[0]
 
