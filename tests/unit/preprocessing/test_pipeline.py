@@ -15,6 +15,7 @@ from relapet.preprocessing.names import Names
 from relapet.preprocessing.native import to_native, to_template, write_native
 from relapet.preprocessing.pipeline import PreprocessConfig, preprocess
 from relapet.tracers import get_tracer
+from support import bids_errors
 
 pytest.importorskip("ants")
 VISIT = Visit("01")
@@ -111,7 +112,8 @@ def test_suvr_is_the_true_one(done, raw_tree):
     assert np.median(error) < 0.03
     assert error.max() < 0.15
     record = json.loads(VISIT.pet(out, TAU).with_suffix("").with_suffix(".json").read_text())
-    assert record["Units"] == "Bq/mL"
+    assert record["Units"] == "unitless"
+    assert record["SourceUnits"] == "Bq/mL"
     assert record["Frames"] == [0, 1, 2, 3]
 
 
@@ -169,6 +171,11 @@ def test_done_and_unchanged_is_skipped_by_content(done, raw_tree, monkeypatch):
     preprocess(raw_tree.root, out, CONFIG, ["01"])
     mask.write_bytes(content)
     assert len(ran) == 4
+
+
+@pytest.mark.slow
+def test_the_derivative_passes_the_bids_validator(done):
+    assert bids_errors(done[0]) == []
 
 
 @pytest.mark.slow
