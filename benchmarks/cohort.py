@@ -30,7 +30,7 @@ from relapet.cohort.regions import base_name, lobe_of_label
 from relapet.cohort.scanner import get_site
 from relapet.cohort.simulated import SimulatedSubject, SimulationConfig, simulate_subject
 from relapet.cohort.template import load_atlas
-from relapet.tracers import load_tracers
+from relapet.tracers import simulated_tracers
 
 _SMALL = ("unknown", "vessel", "Optic-Chiasm", "hypointensities", "CC_", "choroid-plexus")
 
@@ -168,7 +168,7 @@ def main() -> None:
     data = collect(config, regions)
     print(f"{args.site}, {args.subjects} subjects at {args.grid}, {time.perf_counter() - start:.0f} s")
     summary = []
-    for name, tracer in load_tracers().items():
+    for name, tracer in simulated_tracers().items():
         rows = table(data, regions, name)
         rows = rows[rows["sd"] > 0.02]  # the reference region does not vary
         if args.regions:
@@ -176,7 +176,12 @@ def main() -> None:
         median = rows.drop(columns=["region", "mean", "sd"]).median()
         ratio = float((rows["ridge"] / rows["visible_ceiling"]).median())
         summary.append(
-            {"tracer": name, "stated_share": tracer.invisible_share, **median, "ridge/visible": ratio}
+            {
+                "tracer": name,
+                "stated_share": tracer.how_simulated().invisible_share,
+                **median,
+                "ridge/visible": ratio,
+            }
         )
     print(f"\nmedian over regions\n{pd.DataFrame(summary).round(3).to_string(index=False)}")
 

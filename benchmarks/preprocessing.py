@@ -5,7 +5,7 @@
 Rows: median distance inside the brain between found and true mapping (FLAIR and PET to T1w: aim 1.5 mm; T1w to
 template: aim 3 mm), relative error of noise-free SUVr per VOI (aim 3 % median, 15 % at worst), change of VOI means
 of a 1 mm PET from native to template space and back (aim 2 %), time and peak memory (aim 5 minutes on 2 cores,
-6 GiB). Every VOI's error is in OUT/vois.tsv. Without an argument two subjects go to a temporary folder.
+6 GiB). Every VOI's error is in OUT/vois.tsv. Without an argument one subject goes to a temporary folder.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from relapet.preprocessing.names import Names
 from relapet.preprocessing.native import to_native, to_template
 from relapet.preprocessing.pipeline import PreprocessConfig, preprocess
 from relapet.preprocessing.spatial import load_ants
-from relapet.tracers import load_tracers
+from relapet.tracers import simulated_tracers
 
 LPS = np.array([-1.0, -1.0, 1.0])
 SMALL_MM3 = 1500.0
@@ -71,7 +71,7 @@ def mapping_errors(raw: Path, out: Path, visit: Visit) -> dict[str, float]:
             through(names.flair_to_t1w, t1w), affine(np.array(positions["AnatomyToFlair"]), own)
         )
     }
-    for tracer in load_tracers().values():
+    for tracer in simulated_tracers().values():
         moves = positions.get(f"AnatomyToPet_{tracer.label}")
         if moves is not None:
             index = read_json(names.provenance)["Pet"][tracer.name]["Frames"]
@@ -113,7 +113,7 @@ def suvr_errors(raw: Path, out: Path, visit: Visit) -> pd.DataFrame:
     template = load_atlas(GRIDS["1mm"])
     own = Atlas(true_labels(raw, visit, template), template.names)
     rows = []
-    for tracer in load_tracers().values():
+    for tracer in simulated_tracers().values():
         if not visit.pet(out, tracer).is_file():
             continue
         true = own.means(np.asarray(load_volume(noise_free_path(raw, visit, tracer)).dataobj))
@@ -147,7 +147,7 @@ def there_and_back(raw: Path, out: Path, visit: Visit) -> dict[str, float]:
     labels = to_native(out, visit, nib.Nifti1Image(atlas.labels.astype(np.float32), grid.affine), 0)
     native = Atlas(np.asarray(labels.dataobj).astype(np.int32), atlas.names)
     rows = {}
-    for tracer in load_tracers().values():
+    for tracer in simulated_tracers().values():
         path = noise_free_path(raw, visit, tracer)
         if not path.is_file():
             continue
@@ -190,7 +190,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("out", type=Path, nargs="?")
-    parser.add_argument("--subjects", type=int, default=2)
+    parser.add_argument("--subjects", type=int, default=1)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--n-procs", type=int, default=1, help="visits at a time; times are fair with one")
     args = parser.parse_args()

@@ -1,7 +1,7 @@
 """Time and memory of a training step: relapet's against one written to the settings of the published release.
 
     python benchmarks/training.py                     # 64 x 64 x 64, fp32, a few steps, on this machine
-    python benchmarks/training.py --grid 1mm --cases fast paper --checkpointing --steps 1   # memory at full size
+    python benchmarks/training.py --grid 1mm --cases fast_own --checkpointing --steps 1   # memory at full size
 
 Each case runs in a process of its own, so that its peak memory is its own; ratios are within one call.
 The release's step is written from its published settings (Yu et al. 2026): MONAI's U-Net 16/32/64 with two residual
@@ -30,7 +30,7 @@ from relapet.config import load_config
 from relapet.data.dataset import Pair
 from relapet.data.volumes import suvr_to_model
 from relapet.methods import build_method
-from relapet.tracers import load_tracers
+from relapet.tracers import simulated_tracers
 from relapet.training.distributed import make_fabric
 from relapet.training.engine import Hooks, Progress, Trainer
 from relapet.training.memory import peak_memory_gib
@@ -42,12 +42,12 @@ WARM_UP = 1
 class StoredPairs:
     """Pairs of random volumes in memory-mapped float16 files, read and scaled as in training."""
 
-    def __init__(self, folder: Path, shape: tuple[int, int, int], length: int = 4) -> None:
+    def __init__(self, folder: Path, shape: tuple[int, int, int], channels: int, length: int = 4) -> None:
         self.folder, self.length = folder, length
-        self.tracers = list(load_tracers().values())
+        self.tracers = list(simulated_tracers().values())
         for index in range(length):
             rng = np.random.default_rng(index)
-            np.save(folder / f"{index}-mri.npy", rng.uniform(-1, 1, (2, *shape)).astype(np.float16))
+            np.save(folder / f"{index}-mri.npy", rng.uniform(-1, 1, (channels, *shape)).astype(np.float16))
             np.save(folder / f"{index}-pet.npy", rng.uniform(0, 3, shape).astype(np.float16))
 
     def __len__(self) -> int:
@@ -61,18 +61,20 @@ class StoredPairs:
         tracer = self.tracers[index % len(self.tracers)]
         mri, pet = (np.load(self.folder / f"{index}-{kind}.npy", mmap_mode="r") for kind in ("mri", "pet"))
         scaled = suvr_to_model(pet.astype(np.float32), tracer.suvr_window)
-        return Pair(self.name(index), mri.astype(np.float32), scaled, tracer, tracer.suvr_window)
+        return Pair(
+            self.name(index), mri.astype(np.float32), scaled, tracer, tracer.suvr_window, voxel_mm=1.0
+        )
 
 
 def time_preset(name: str, shape: tuple[int, int, int], options: argparse.Namespace) -> dict[str, float]:
     """Seconds a step of a preset's training loop, both players at work, and the share spent waiting for data."""
     settings = ["method.adversarial_start=0", f"train.steps={WARM_UP + options.steps}", "train.lr_warmup=0"]
-    settings += [f"train.precision={options.precision}"] if options.precision else []
+    settings += [] if name.endswith(OWN) else [f"train.precision={options.precision}"]
     settings += ["method.generator.checkpointing=true"] if options.checkpointing else []
-    config = load_config(name, settings=settings)
+    config = load_config(name.removesuffix(OWN), settings=settings)
     stamps: list[Progress] = []
     with tempfile.TemporaryDirectory() as folder:
-        data = StoredPairs(Path(folder), shape)
+        data = StoredPairs(Path(folder), shape, config.method.generator.condition_channels)
         fabric = make_fabric(config.train)
         method = build_method(config.method.model_dump(mode="json"))
         trainer = Trainer(method, data, config.data.augment, config.train, fabric)
@@ -152,7 +154,10 @@ def release_step(shape: tuple[int, int, int], device: torch.device) -> Callable[
     return step
 
 
-CASES = {"release": time_release, "released": time_preset, "paper": time_preset, "fast": time_preset}
+OWN = "_own"
+"""Ends the name of a preset that is timed in its own precision, whatever --precision says."""
+PRESETS = ("released", "paper", "fast", f"paper{OWN}", f"fast{OWN}")
+CASES = {"release": time_release} | dict.fromkeys(PRESETS, time_preset)
 """release: written to its settings in this file; the others: relapet's presets."""
 
 
@@ -161,10 +166,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--cases", nargs="+", choices=CASES, default=["release", "paper", "fast"])
+    parser.add_argument(
+        "--cases", nargs="+", choices=CASES, default=["release", "paper", "fast", f"fast{OWN}"]
+    )
     parser.add_argument("--grid", choices=GRIDS, help="default: 64 x 64 x 64")
     parser.add_argument("--steps", type=int, default=3)
-    parser.add_argument("--precision", default="32-true", help="empty: the preset's own")
+    parser.add_argument("--precision", default="32-true", help="of cases that do not end in _own")
     parser.add_argument("--checkpointing", action="store_true")
     parser.add_argument("--one", choices=CASES, help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -181,7 +188,7 @@ def main() -> None:
         results[case] = json.loads(done.stdout.splitlines()[-1])
     reference = results[options.cases[0]]["seconds"]
     print(
-        f"shape {shape}, precision {options.precision or 'of the preset'}, {torch.get_num_threads()} threads,"
+        f"shape {shape}, precision {options.precision} (_own: the preset's), {torch.get_num_threads()} threads,"
     )
     print(f"checkpointing {options.checkpointing}, median of {options.steps} steps after {WARM_UP}\n")
     print(f"{'case':10} {'s/step':>8} {'times faster':>13} {'loader %':>9} {'peak GiB':>9}")

@@ -21,7 +21,7 @@ import numpy as np
 from relapet.cohort.grid import Grid, get_grid
 from relapet.cohort.scanner import SITES
 from relapet.cohort.simulated import SimulatedSubject, SimulationConfig, simulate_subject
-from relapet.tracers import load_tracers
+from relapet.tracers import simulated_tracers
 
 SUBJECTS = (("research", 24), ("research", 3), ("research", 16), ("adni", 20), ("adni", 26), ("adni", 4))
 AXIAL_MM, CORONAL_MM = 4.0, -14.0
@@ -53,7 +53,7 @@ def main() -> None:
     parser.add_argument("--grid", default="1mm")
     parser.add_argument("--noise-free", action="store_true", help="PET without noise")
     args = parser.parse_args()
-    grid, tracers = get_grid(args.grid), load_tracers()
+    grid, tracers = get_grid(args.grid), simulated_tracers()
     figure, axes = plt.subplots(
         len(SUBJECTS), 5, figsize=(11.5, 26), facecolor="black", gridspec_kw={"wspace": 0.02, "hspace": 0.02}
     )

@@ -18,7 +18,7 @@ from relapet.data.dataset import Pair as TrainingPair
 from relapet.evaluation.image_metrics import Metric, Pair
 from relapet.model.diffusion import scaled_linear_schedule
 from relapet.sampling.samplers import Sampler
-from relapet.tracers import load_tracers
+from relapet.tracers import simulated_tracers
 from relapet.training.config import TrainConfig
 from relapet.training.engine import Hooks, Progress, Trainer
 
@@ -39,7 +39,7 @@ class NoisePairs(list[TrainingPair]):
 
     def __init__(self, channels: int) -> None:
         rng = np.random.default_rng(0)
-        for tracer in load_tracers().values():
+        for tracer in simulated_tracers().values():
             condition, pet = (rng.uniform(-1, 1, (n, SIDE, SIDE, SIDE)) for n in (channels, 1))
             name = f"sub-01 {tracer.name}"
             self.append(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from relapet.cohort.template import load_template
 from relapet.config import load_config
 from relapet.data.dataset import Pair
 from relapet.methods import build_method
-from relapet.tracers import load_tracers
+from relapet.tracers import TracerSpec, simulated_tracers
 from relapet.training.distributed import make_fabric
 from relapet.training.engine import Trainer
 
@@ -40,8 +41,10 @@ def bids_errors(root: Path) -> list[str]:
     return [f"{i['code']} {i.get('location')}" for i in issues if i["severity"] == "error"]
 
 
-def write_toy_derivative(root: Path, subjects: int, seed: int = 0) -> Path:
-    """Write T1w, FLAIR, mask and every tracer for some subjects: the template with a subject's own contrast.
+def write_toy_derivative(
+    root: Path, subjects: int, seed: int = 0, tracers: Sequence[TracerSpec] | None = None
+) -> Path:
+    """Write T1w, FLAIR, mask and PET for some subjects: the template with a subject's own contrast.
 
     The PET's level follows the FLAIR's, so that there is something to learn.
     """
@@ -58,7 +61,7 @@ def write_toy_derivative(root: Path, subjects: int, seed: int = 0) -> Path:
         save_volume(visit.t1w(root), 700 * np.maximum(t1w, 0), grid.affine)
         save_volume(visit.flair(root), 300 * np.maximum(flair, 0), grid.affine)
         save_volume(visit.mask(root), template.brain, grid.affine, dtype=np.uint8)
-        for tracer in load_tracers().values():
+        for tracer in simulated_tracers().values() if tracers is None else tracers:
             suvr = level * template.grey + 0.8 * template.white + rng.normal(0, 0.02, grid.shape)
             save_volume(visit.pet(root, tracer), np.maximum(suvr, 0), grid.affine)
     write_dataset_description(root, "toy", [])
@@ -94,7 +97,7 @@ class RandomPairs:
         rng = np.random.default_rng(index)
         condition = rng.uniform(-1, 1, (3, 8, 12, 16)).astype(np.float32)
         pet = rng.uniform(-1, 1, (8, 12, 16)).astype(np.float32)
-        tracer = list(load_tracers().values())[index % 3]
+        tracer = list(simulated_tracers().values())[index % 3]
         return Pair(self.name(index), condition, pet, tracer, tracer.suvr_window, 4.0)
 
 

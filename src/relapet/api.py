@@ -21,7 +21,7 @@ from relapet.preprocessing.released_layout import import_layout as import_folder
 from relapet.released_run import import_weights
 from relapet.report.subjects import draw_subject
 from relapet.runs import RunFolder
-from relapet.sampling.synthesize import Outcome, choose_visits, synthesize_dataset
+from relapet.sampling.synthesize import Outcome, Request, choose_visits, synthesize_dataset
 from relapet.sampling.synthesizer import Synthesizer
 from relapet.tracers import get_tracer
 from relapet.training.train import TrainOptions, train_run
@@ -103,15 +103,21 @@ def synthesize(
     participants: Sequence[str] | None = None,
     settings: Mapping[str, int] | None = None,
     messages: Messages | None = None,
+    output_spaces: Sequence[str] = ("MNI",),
 ) -> Outcome:
     """Write synthetic SUVr maps for every visit; ``settings`` may hold steps, count and seed.
 
-    Raises InputError for an unusable call; a visit that fails is in the outcome.
+    ``output_spaces``: MNI (the model's grid), native (the T1w's own grid) or both. Raises InputError for an
+    unusable call; a visit that fails is in the outcome.
     """
     synthesizer = Synthesizer.from_run(model)
-    chosen = [synthesizer.tracer(name) for name in tracers or synthesizer.manifest.tracers]
-    sample = synthesizer.sample.model_copy(update=dict(settings or {}))
-    return synthesize_dataset(Path(source), Path(out), synthesizer, chosen, sample, participants, messages)
+    request = Request(
+        tracers=tuple(synthesizer.tracer(name) for name in tracers or synthesizer.manifest.tracers),
+        sample=synthesizer.sample.model_copy(update=dict(settings or {})),
+        participants=None if participants is None else tuple(participants),
+        spaces=tuple(output_spaces),
+    )
+    return synthesize_dataset(Path(source), Path(out), synthesizer, request, messages)
 
 
 def evaluate(

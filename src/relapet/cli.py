@@ -27,7 +27,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-LIST_OPTIONS = ("--tracer", "--participant-label", "--session-label", "--set")
+LIST_OPTIONS = ("--tracer", "--participant-label", "--session-label", "--set", "--output-space")
 """Options that take several values at once: ``--tracer tau pib``."""
 
 
@@ -206,6 +206,12 @@ def synthesize(
     ] = None,
     steps: Annotated[int | None, typer.Option(min=1, help="Network calls a sample.")] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Seed of the samples' noise.")] = None,
+    output_space: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="MNI (default), native (the T1w's own grid; needs what relapet preprocess keeps) or both."
+        ),
+    ] = None,
     quiet: Quiet = False,
     debug: Debug = False,
     version: Version = False,
@@ -217,7 +223,8 @@ def synthesize(
     terminal = Terminal(quiet)
     given = {"count": samples, "steps": steps, "seed": seed}
     settings = {key: value for key, value in given.items() if value is not None}
-    outcome = api.synthesize(source, out, model, tracer, participant_label, settings, terminal)
+    spaces = output_space or ["MNI"]
+    outcome = api.synthesize(source, out, model, tracer, participant_label, settings, terminal, spaces)
     terminal.say(f"{len(outcome.done)} of {len(outcome.done) + len(outcome.failed)} visits written to {out}.")
     _exit_for_failures(outcome.failed)
 

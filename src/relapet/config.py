@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from relapet.data.dataset import DataConfig
 from relapet.errors import InputError
 from relapet.methods import MethodConfig
 from relapet.sampling.config import SampleConfig
+from relapet.tracers import get_tracer
 from relapet.training.config import TrainConfig
 
 
@@ -26,6 +27,24 @@ class RunConfig(BaseModel):
     data: DataConfig = Field(DataConfig(), description="volumes, split, augmentation")
     train: TrainConfig = Field(TrainConfig(), description="the training loop")
     sample: SampleConfig = Field(SampleConfig(), description="how volumes are synthesised")
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        wanted, there = 3 if self.data.template else 2, self.method.generator.condition_channels
+        if wanted != there:
+            raise ValueError(
+                f"data.template is {str(self.data.template).lower()}, but method.generator.condition_channels is "
+                f"{there}; set it to {wanted}"
+            )
+        last = max((get_tracer(name) for name in self.data.tracers), key=lambda tracer: tracer.index)
+        for network in ("generator", "discriminator"):
+            slots = getattr(self.method, network).tracer_slots
+            if last.index >= slots:
+                raise ValueError(
+                    f"data.tracers has {last.name}, for which the model has no room; set "
+                    f"method.{network}.tracer_slots={last.index + 1} or more"
+                )
+        return self
 
 
 def presets() -> dict[str, Path]:
@@ -54,9 +73,9 @@ def load_config(
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])
-        raise InputError(
-            f"Setting {key}: {first['msg']}; see relapet info presets for all settings."
-        ) from error
+        # A check over several settings names them itself.
+        fault = f"Setting {key}: {first['msg']}" if key else first["msg"].removeprefix("Value error, ")
+        raise InputError(f"{fault}; see relapet info presets for all settings.") from error
 
 
 def describe(config: BaseModel, prefix: str = "") -> Iterator[tuple[str, Any, str]]:

@@ -70,7 +70,7 @@ def _tracers() -> Rows:
 def _tracer(name: str) -> Rows:
     spec = get_tracer(name)
     rows: Rows = [("key", "value")]
-    for key, value in spec.model_dump(exclude={"uptake"}).items():
+    for key, value in spec.model_dump(exclude={"simulation": {"uptake"}}).items():
         rows.append((key, str(value)))
     return rows
 

@@ -34,8 +34,8 @@ class Validation:
 
 
 def _draw(current: ValidationRound, pair: Pair, synthetic: Volume) -> None:
-    # Background is 0 to the panel; an input that the model does not see is left out.
-    t1w, flair = (channel + 1 if (channel > BACKGROUND).any() else None for channel in pair.condition)
+    # Background is 0 to the panel; an input that the model does not see is left out, and so is the template.
+    t1w, flair = (channel + 1 if (channel > BACKGROUND).any() else None for channel in pair.condition[:2])
     figure = subject_panel(
         t1w,
         flair,

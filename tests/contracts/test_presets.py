@@ -61,4 +61,4 @@ def test_it_trains_on_what_its_data_settings_give(name: str) -> None:
     channels = 3 if config.data.template else 2
     trainer, losses = trained(METHODS[config.method.name], settings=config.method, channels=channels)
     assert all(math.isfinite(value) for value in losses.values())
-    assert {f"{phase.name}/total" for phase in trainer.phases} <= losses.keys()
+    assert {f"{phase.name}/total" for phase in trainer.method.phases()} <= losses.keys()

@@ -18,8 +18,8 @@ from relapet.cli import main, normalise
 from relapet.cohort.bids import Visit, index_derivative, training_mean_path
 from relapet.cohort.grid import GRIDS
 from relapet.config import load_config
-from relapet.tracers import get_tracer, load_tracers
-from support import TINY_SETTINGS
+from relapet.tracers import get_tracer, simulated_tracers
+from support import TINY_SETTINGS, write_toy_derivative
 
 TAU = get_tracer("tau")
 
@@ -33,7 +33,7 @@ def test_synthesize_writes_what_the_interface_says(toy_source: Path, tiny_run: P
     )
     assert sorted(path.name for path in out.glob("sub-*")) == ["sub-01", "sub-02"]
     visit = Visit("01")
-    for tracer in load_tracers().values():
+    for tracer in simulated_tracers().values():
         for desc in ("synth", "synthstd"):
             image = nib.load(visit.pet(out, tracer, desc))
             assert GRIDS["4mm"].matches(image.shape, image.affine)
@@ -142,6 +142,20 @@ def test_simulate_train_synthesize_evaluate(tmp_path: Path, capsys: pytest.Captu
     assert "not empty" in capsys.readouterr().err
 
 
+def test_a_model_is_trained_on_tracers_that_are_not_simulated(tmp_path: Path) -> None:
+    tracers = [get_tracer(label) for label in ("18FAV45", "18FFBB", "18FFDG", "18FMK6240")]
+    source = write_toy_derivative(tmp_path / "derivatives", 4, tracers=tracers)
+    names = ",".join(tracer.name for tracer in tracers)
+    settings = (*TINY_SETTINGS, f"data.tracers=[{names}]", "train.steps=2")
+    run = relapet.train(load_config("fast", settings=settings), source, tmp_path / "run").path
+    out = tmp_path / "out"
+    arguments = ["synthesize", str(source), str(out), "participant", "--model", str(run), "--steps", "1"]
+    assert main([*arguments, "--participant-label", "01", "--quiet"]) == 0
+    for tracer in tracers:
+        assert Visit("01").pet(out, tracer, "synth").is_file()
+    assert len(list(out.glob("sub-01/pet/*_desc-synth_mimap.nii.gz"))) == len(tracers)
+
+
 def test_help_version_and_info(capsys: pytest.CaptureFixture[str]) -> None:
     for command in (
         "demo",
@@ -162,7 +176,7 @@ def test_help_version_and_info(capsys: pytest.CaptureFixture[str]) -> None:
     for topic in ("methods", "tracers", "presets", "samplers"):
         assert main(["info", topic]) == 0
     said = capsys.readouterr().out
-    for word in ("rela", "PBR28", "demo", "ddim"):
+    for word in ("rela", "PBR28", "MK6240", "demo", "ddim"):
         assert word in said
     assert main(["info", "presets", "demo"]) == 0
     assert "train.steps" in capsys.readouterr().out

@@ -8,6 +8,7 @@ import pytest
 
 from relapet.config import RunConfig, describe, load_config, presets
 from relapet.errors import InputError
+from relapet.tracers import load_tracers
 
 
 def differences(one: RunConfig, other: RunConfig) -> dict[str, tuple[object, object]]:
@@ -33,12 +34,17 @@ def test_the_release_is_the_paper_with_its_three_faults() -> None:
     }
 
 
+TEMPLATE = ("method.residual", "method.generator.condition_channels", "data.template")
+"""Settings that only make sense together."""
+
+
 def test_each_difference_of_fast_from_paper_is_a_setting_of_its_own() -> None:
     """One row of the ablation each: setting it back alone gives a valid configuration."""
     paper, fast = load_config("paper"), load_config("fast")
     changed = differences(paper, fast)
     assert set(changed) == {
-        *("method.prediction", "method.generator.attention", "method.generator.residual_blocks"),
+        *("method.prediction", "method.generator.attention", "method.generator.residual_blocks", *TEMPLATE),
+        "method.generator.tracer_slots",
         *(f"method.discriminator.{key}" for key in ("kind", "channels", "layers")),
         *("method.adversarial_weight", "method.penalty_weight"),
         *("method.discriminator_lr_ratio", "method.discriminator_betas"),
@@ -46,10 +52,13 @@ def test_each_difference_of_fast_from_paper_is_a_setting_of_its_own() -> None:
         *("train.lr", "train.lr_schedule", "train.lr_warmup", "train.precision"),
         *("train.ema_decay", "train.clip_norm", "sample.sampler", "sample.steps"),
     }
-    for key, (of_paper, _) in changed.items():
-        value = str(list(of_paper)) if isinstance(of_paper, tuple) else str(of_paper)
-        back = load_config("fast", settings=(f"{key}={value}",))
-        assert set(differences(fast, back)) == {key}
+    for group in [TEMPLATE, ("method.prediction", "method.residual"), *((key,) for key in changed)]:
+        if len(group) == 1 and group[0] in (*TEMPLATE, "method.prediction"):
+            continue
+        values = (changed[key][0] for key in group)
+        texts = (str(list(value)) if isinstance(value, tuple) else str(value) for value in values)
+        back = load_config("fast", settings=[f"{key}={text}" for key, text in zip(group, texts, strict=True)])
+        assert set(differences(fast, back)) == set(group)
 
 
 def test_a_file_may_be_based_on_a_preset(tmp_path: Path) -> None:
@@ -59,3 +68,23 @@ def test_a_file_may_be_based_on_a_preset(tmp_path: Path) -> None:
     file.write_text("based_on: nothing\n")
     with pytest.raises(InputError, match="Unknown preset 'nothing'"):
         load_config(file=file)
+
+
+@pytest.mark.parametrize(("template", "channels"), [("true", 2), ("false", 3)])
+def test_the_template_and_the_condition_s_channels_must_agree(template: str, channels: int) -> None:
+    settings = (f"data.template={template}", f"method.generator.condition_channels={channels}")
+    with pytest.raises(InputError) as error:
+        load_config("paper", settings=settings)
+    said = str(error.value)
+    assert said.startswith("data.template")
+    assert f"condition_channels is {channels}" in said
+    assert "\n" not in said
+
+
+def test_a_tracer_without_a_row_in_the_embedding_is_refused() -> None:
+    with pytest.raises(InputError, match=r"fdg.*method\.generator\.tracer_slots=6"):
+        load_config("paper", settings=("data.tracers=[tau,fdg]",))
+    with pytest.raises(InputError, match=r"fdg.*method\.discriminator\.tracer_slots=6"):
+        load_config("fast", settings=("data.tracers=[tau,fdg]", "method.discriminator.tracer_slots=3"))
+    every = ",".join(load_tracers())
+    assert len(load_config("fast", settings=(f"data.tracers=[{every}]",)).data.tracers) == len(load_tracers())

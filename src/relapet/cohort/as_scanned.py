@@ -28,7 +28,7 @@ from relapet.cohort.simulated_subject import SimulatedSubject, SimulationConfig,
 from relapet.cohort.tables import NOTE, PARTICIPANT_COLUMNS, participant_row, write_table
 from relapet.errors import InputError
 from relapet.files import prepare_output_folder, write_json, write_text
-from relapet.tracers import TracerSpec, load_tracers
+from relapet.tracers import TracerSpec, simulated_tracers
 from relapet.types import Affine, Json, Volume
 
 _STREAM = 8
@@ -262,7 +262,7 @@ def _write_one(config: AsScannedConfig, root: Path, index: int) -> dict[str, Any
     rng = np.random.default_rng(np.random.SeedSequence(config.simulation.seed, spawn_key=(index, _STREAM)))
     visit, truth, grid = Visit(subject.label), truth_root(root), config.simulation.grid
     record: dict[str, Any] = _write_mri(subject, root, config, rng)
-    for name, tracer in load_tracers().items():
+    for name, tracer in simulated_tracers().items():
         tracer_rng = np.random.default_rng(rng.integers(2**63, size=4))
         if name in subject.missing:
             continue

@@ -13,7 +13,7 @@ from typing import Any
 
 import relapet
 from relapet.cohort.grid import SPACE
-from relapet.errors import InputError, SubjectError
+from relapet.errors import InputError
 from relapet.files import write_json, write_text
 from relapet.tracers import TracerSpec, load_tracers
 
@@ -36,6 +36,8 @@ _BEYOND_BIDS = (
 Names of PET maps and of transforms follow the proposals for PET derivatives (BEP 23) and for transforms (BEP 14),
 which the validator does not know yet.
 """
+NATIVE_SPACE = "T1w"
+"""Label of a visit's own space: that of its T1w, as fMRIPrep and PETPrep call it."""
 
 
 @dataclass(frozen=True, order=True)
@@ -63,19 +65,19 @@ class Visit:
         """Model-ready T2-FLAIR."""
         return self.folder(root, "anat") / f"{self.stem}_space-{SPACE}_desc-preproc_FLAIR.nii.gz"
 
-    def mask(self, root: Path) -> Path:
+    def mask(self, root: Path, space: str = SPACE) -> Path:
         """Brain mask."""
-        return self.folder(root, "anat") / f"{self.stem}_space-{SPACE}_desc-brain_mask.nii.gz"
+        return self.folder(root, "anat") / f"{self.stem}_space-{space}_desc-brain_mask.nii.gz"
 
-    def pet(self, root: Path, tracer: TracerSpec, desc: str | None = None) -> Path:
+    def pet(self, root: Path, tracer: TracerSpec, desc: str | None = None, space: str = SPACE) -> Path:
         """SUVr map of a tracer; ``desc`` is None for a measured one, ``synth`` for a synthetic mean."""
         described = f"_desc-{desc}" if desc else ""
-        name = f"{self.stem}_trc-{tracer.label}_space-{SPACE}_meas-SUVR{described}_mimap.nii.gz"
+        name = f"{self.stem}_trc-{tracer.label}_space-{space}_meas-SUVR{described}_mimap.nii.gz"
         return self.folder(root, "pet") / name
 
-    def voi_table(self, root: Path, tracer: TracerSpec, desc: str) -> Path:
+    def voi_table(self, root: Path, tracer: TracerSpec, desc: str, space: str = SPACE) -> Path:
         """Table of mean SUVr per Desikan-Killiany VOI of a synthetic map."""
-        name = f"{self.stem}_trc-{tracer.label}_space-{SPACE}_meas-SUVR_seg-DK_desc-{desc}_suvr.tsv"
+        name = f"{self.stem}_trc-{tracer.label}_space-{space}_meas-SUVR_seg-DK_desc-{desc}_suvr.tsv"
         return self.folder(root, "pet") / name
 
 
@@ -128,52 +130,6 @@ def index_derivative(root: Path, desc: str | None = None) -> list[VisitFiles]:
         )
         for visit in find_visits(root)
     ]
-
-
-@dataclass(frozen=True)
-class MniImages:
-    """The MRI of one visit in an MNI space; what is missing is None."""
-
-    visit: Visit
-    space: str
-    t1w: Path | None
-    flair: Path | None
-    mask: Path | None
-
-
-def find_mni_images(root: Path, visit: Visit) -> MniImages:
-    """Find a visit's T1w, FLAIR and brain mask in an MNI space, relapet's own space first.
-
-    Takes any desc- (fMRIPrep, sMRIPrep and others write ``desc-preproc``). Raises SubjectError where there is
-    none.
-    """
-    folder = visit.folder(root, "anat")
-    by_space: dict[str, dict[str, Path]] = {}
-    for path in sorted(folder.glob(f"{visit.stem}_*.nii*")):
-        space = _entity(path, "space")
-        suffix = path.name.split(".")[0].rsplit("_", 1)[-1]
-        if space is None or not space.startswith("MNI") or suffix not in ("T1w", "FLAIR", "mask"):
-            continue
-        if suffix == "mask" and _entity(path, "desc") != "brain":
-            continue
-        found = by_space.setdefault(space, {})
-        # relapet's own names win over another desc- in the same space
-        if suffix not in found or path in (visit.t1w(root), visit.flair(root)):
-            found[suffix] = path
-    spaces = sorted(
-        (s for s, found in by_space.items() if {"T1w", "FLAIR"} & set(found)), key=lambda s: (s != SPACE, s)
-    )
-    if not spaces:
-        raise SubjectError(
-            f"{folder} holds no T1w or FLAIR in an MNI space (space-MNI...); run relapet preprocess first."
-        )
-    found = by_space[spaces[0]]
-    return MniImages(visit, spaces[0], found.get("T1w"), found.get("FLAIR"), found.get("mask"))
-
-
-def _entity(path: Path, key: str) -> str | None:
-    match = re.search(rf"_{key}-([A-Za-z0-9]+)", path.name)
-    return match[1] if match else None
 
 
 def training_mean_path(root: Path, tracer: TracerSpec) -> Path:

@@ -28,7 +28,7 @@ from relapet.cohort.tables import (
 from relapet.cohort.template import atlas_names
 from relapet.errors import InputError
 from relapet.files import prepare_output_folder, write_json, write_text
-from relapet.tracers import TracerSpec, load_tracers
+from relapet.tracers import TracerSpec, simulated_tracers
 from relapet.types import Json
 
 __all__ = ["SimulatedSubject", "SimulationConfig", "simulate_cohort", "simulate_subject"]
@@ -76,7 +76,7 @@ def write_subject(config: SimulationConfig, subject: SimulatedSubject, root: Pat
     _save(visit.t1w(root), subject.t1w, config, _sidecar(config, subject, **mri))
     _save(visit.flair(root), subject.flair, config, _sidecar(config, subject, **mri))
     _save(visit.mask(root), anatomy.brain, config, _sidecar(config, subject, Type="Brain"), np.uint8)
-    for name, tracer in load_tracers().items():
+    for name, tracer in simulated_tracers().items():
         if name in subject.missing:
             continue
         pet = subject.pet[name]

@@ -21,7 +21,7 @@ from relapet.cohort.scanner import SITES, Scanner, Site, pet_noise, point_spread
 from relapet.cohort.template import atlas_names
 from relapet.cohort.uptake import TEXTURE_SD, activity_map, genotype_frequency, genotype_of, regional_suvr
 from relapet.errors import InputError
-from relapet.tracers import TracerSpec, load_tracers
+from relapet.tracers import TracerSpec, simulated_tracers
 from relapet.types import Mask, Volume
 
 _STREAMS = {"latents": 0, "anatomy": 1, "lesions": 2, "mri": 3, "missing": 4, "hidden": 5, "noise": 6}
@@ -105,7 +105,7 @@ def reference_mask(tracer: TracerSpec, anatomy: Anatomy) -> Mask:
 def missing_tracers(config: SimulationConfig, index: int) -> tuple[str, ...]:
     """Names of the tracers whose scan subject ``index`` lacks; never all of them."""
     rng = _generator(config.seed, index, "missing")
-    names = list(load_tracers())
+    names = list(simulated_tracers())
     lost = rng.random(len(names)) < config.missing_rate
     if lost.all():
         lost[rng.integers(len(names))] = False
@@ -115,7 +115,7 @@ def missing_tracers(config: SimulationConfig, index: int) -> tuple[str, ...]:
 def simulate_latents(config: SimulationConfig, index: int) -> tuple[Latents, Scanner, dict[str, str]]:
     """Latents, scanner and TSPO genotype of one subject, without any image."""
     draws = _generator(config.seed, index, "latents").standard_normal(len(DRAWS))
-    by_burden = {t.burden: t.index for t in load_tracers().values()}
+    by_burden = {t.how_simulated().burden: t.index for t in simulated_tracers().values()}
     hidden = np.array(
         [
             _generator(config.seed, index, "hidden", by_burden[name]).standard_normal()
@@ -126,11 +126,11 @@ def simulate_latents(config: SimulationConfig, index: int) -> tuple[Latents, Sca
     scanners = config.site.scanners
     scanner = scanners[min(int(latents.uniform["scanner"] * len(scanners)), len(scanners) - 1)]
     genotype = {
-        tracer.genotype.gene: str(
+        genotype.gene: str(
             genotype_of(genotype_frequency(tracer, config.site.population), latents.uniform["genotype"])
         )
-        for tracer in load_tracers().values()
-        if tracer.genotype is not None
+        for tracer in simulated_tracers().values()
+        if (genotype := tracer.how_simulated().genotype) is not None
     }
     return latents, scanner, genotype
 
@@ -165,7 +165,7 @@ def simulate_subject(config: SimulationConfig, index: int) -> SimulatedSubject:
     t1w, flair = simulate_mri(anatomy, lesion, latents, scanner, _generator(config.seed, index, "mri"))
     pet = {
         name: _simulate_pet(tracer, config, index, latents, scanner, (anatomy, lesion))
-        for name, tracer in load_tracers().items()
+        for name, tracer in simulated_tracers().items()
     }
     return SimulatedSubject(
         subject_label(index),

@@ -73,8 +73,11 @@ class Atlas:
     names: dict[int, str]
 
     def mask(self, names: tuple[str, ...]) -> Mask:
-        """Voxels whose label is one of ``names``; raises KeyError for a name that the atlas lacks."""
+        """Voxels whose label is one of ``names``; raises InputError for a name that the atlas lacks."""
         index_of = {name: index for index, name in self.names.items()}
+        unknown = [name for name in names if name not in index_of]
+        if unknown:
+            raise InputError(f"The atlas has no label {unknown[0]}; correct the tracer's .toml.")
         return np.isin(self.labels, [index_of[name] for name in names])
 
     def means(self, volume: Volume) -> dict[int, float]:

@@ -54,7 +54,7 @@ class _Table:
 
 
 def _table(tracer: TracerSpec) -> _Table:
-    rows = {label: row for row in tracer.uptake for label in row.labels}
+    rows = {label: row for row in tracer.how_simulated().uptake for label in row.labels}
     names = [atlas_names()[i] for i in load_components().labels]
     missing = [name for name in names if name not in rows]
     if missing:
@@ -73,7 +73,7 @@ def _table(tracer: TracerSpec) -> _Table:
 
 def _traits(tracer: TracerSpec, latents: Latents) -> Any:
     """The MRI trait that goes with each component's baseline, standard normal, (..., C); 0 for none."""
-    kind, lobes = _BASELINE_TRAIT[tracer.burden], lobe_of_label()
+    kind, lobes = _BASELINE_TRAIT[tracer.how_simulated().burden], lobe_of_label()
     absent = np.zeros_like(latents.traits["t1_white"])
     columns = []
     for index in load_components().labels:
@@ -97,12 +97,11 @@ def _expected_fill(pathology: str, visible: Any, onset: Array) -> Any:
 
 def genotype_frequency(tracer: TracerSpec, population: Population) -> dict[str, float]:
     """Share of each genotype among the enrolled; empty for a tracer without one."""
-    if tracer.genotype is None:
+    genotype = tracer.how_simulated().genotype
+    if genotype is None:
         return {}
     kept = {
-        name: share
-        for name, share in tracer.genotype.frequency.items()
-        if name not in population.excluded_genotypes
+        name: share for name, share in genotype.frequency.items() if name not in population.excluded_genotypes
     }
     return {name: share / sum(kept.values()) for name, share in kept.items()}
 
@@ -123,17 +122,16 @@ def _regional(tracer: TracerSpec, population: Population, latents: Latents) -> t
     """Measured regional SUVr, (..., C): expected from what MRI shows, and with the hidden pathology."""
     table = _table(tracer)
     decades = (np.asarray(latents.age)[..., None] - 60) / 10
-    spread = np.sqrt(1 - tracer.invisible_share)
+    spread = np.sqrt(1 - tracer.how_simulated().invisible_share)
     healthy = table.baseline + table.age * decades + table.sd * spread * _traits(tracer, latents)
-    pathology = tracer.burden
+    pathology = tracer.how_simulated().burden
     expected = healthy + table.pathology * _expected_fill(pathology, latents.visible[pathology], table.onset)
     total = healthy + table.pathology * fill(latents.burden[pathology], table.onset)
-    if tracer.genotype is None:
+    genotype = tracer.how_simulated().genotype
+    if genotype is None:
         return expected, total
-    own, mean = _contrast(
-        tracer.genotype, genotype_frequency(tracer, population), latents.uniform["genotype"]
-    )
-    spared = np.isin([atlas_names()[i] for i in load_components().labels], tracer.genotype.spared)
+    own, mean = _contrast(genotype, genotype_frequency(tracer, population), latents.uniform["genotype"])
+    spared = np.isin([atlas_names()[i] for i in load_components().labels], genotype.spared)
     own_factor, mean_factor = np.where(spared, 1.0, own[..., None]), np.where(spared, 1.0, mean)
     return 1 + mean_factor * (expected - 1), 1 + own_factor * (total - 1)
 
@@ -162,7 +160,7 @@ def local_sd(tracer_name: str, population: Population) -> Array:
     visible = expected.var(axis=0) + (_ANATOMY_SD * expected.mean(axis=0)) ** 2
     hidden = (total - expected).var(axis=0)
     woven = (TEXTURE_SD * components.texture_sd * expected.mean(axis=0)) ** 2
-    share = tracer.invisible_share
+    share = tracer.how_simulated().invisible_share
     return np.asarray(np.sqrt(np.maximum(visible * share / (1 - share) - hidden - woven, 0)))
 
 
@@ -196,7 +194,7 @@ def activity_map(measured: Array, tracer: TracerSpec, anatomy: Anatomy, lesion: 
     uptake = np.maximum(components.unmix @ measured, 0.05)
     table = np.zeros(max(components.labels) + 1, dtype=np.float32)
     table[list(components.labels)] = uptake
-    in_white = 1 + np.float32(LESION_UPTAKE[tracer.burden]) * lesion
+    in_white = 1 + np.float32(LESION_UPTAKE[tracer.how_simulated().burden]) * lesion
     return np.asarray(
         anatomy.grey * table[anatomy.grey_label]
         + anatomy.white * table[anatomy.white_label] * in_white

@@ -80,6 +80,7 @@ class _Step:
     target: Tensor
     output: Tensor
     x0_hat: Tensor
+    t: Tensor
     number: int
     """Of the training step, from 0."""
 
@@ -120,7 +121,7 @@ class Rela:
         output = self._predict(x_t, t, batch.condition, batch.tracer)
         x0_hat = self.schedule.to_x0(self.config.prediction, output, x_t, t).clamp(-1, 1)
         target = self.schedule.target(self.config.prediction, batch.pet, eps, t)
-        return _Step(batch, target, output, x0_hat, step)
+        return _Step(batch, target, output, x0_hat, t, step)
 
     def _predict(self, x_t: Tensor, t: Tensor, condition: Tensor, tracer: Tensor) -> Tensor:
         output: Tensor = self.networks["generator"](x_t, t, condition, tracer)
@@ -137,9 +138,9 @@ class Rela:
         if "discriminator" in self.networks and step.number >= c.adversarial_start:
             critic = self.networks["discriminator"]
             batch = step.batch
-            fake = critic(step.x0_hat, batch.condition, batch.tracer)
+            fake = critic(step.x0_hat, batch.condition, batch.tracer, step.t)
             with torch.no_grad():
-                real = critic(batch.pet, batch.condition, batch.tracer)
+                real = critic(batch.pet, batch.condition, batch.tracer, step.t)
             loss = ADVERSARIAL_LOSSES[c.adversarial_loss].generator
             losses["adversarial"] = loss(fake_logits=fake, real_logits=real)
             total = total + c.adversarial_weight * losses["adversarial"]
@@ -151,8 +152,8 @@ class Rela:
         penalised = c.penalty_weight > 0
         real_input = batch.pet.detach().requires_grad_(penalised)
         fake_input = step.x0_hat.detach().requires_grad_(penalised)
-        real = critic(real_input, batch.condition, batch.tracer)
-        fake = critic(fake_input, batch.condition, batch.tracer)
+        real = critic(real_input, batch.condition, batch.tracer, step.t)
+        fake = critic(fake_input, batch.condition, batch.tracer, step.t)
         loss = ADVERSARIAL_LOSSES[c.adversarial_loss].discriminator
         losses = {"adversarial": loss(real_logits=real, fake_logits=fake)}
         total = losses["adversarial"]

@@ -6,8 +6,12 @@ from typing import Literal
 
 import torch
 from monai.networks.nets import PatchDiscriminator
-from pydantic import BaseModel, ConfigDict, Field
+from monai.networks.nets.diffusion_model_unet import get_timestep_embedding
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor, nn
+
+_TIMESTEP_WAVES = 32
+"""Sines and cosines that a timestep is written in."""
 
 
 class DiscriminatorConfig(BaseModel):
@@ -21,20 +25,34 @@ class DiscriminatorConfig(BaseModel):
     )
     channels: int = Field(16, ge=1, description="channels of the first layer; doubled at each further one")
     layers: int = Field(3, ge=1, description="strided layers after the first (patch) or in all (conditional)")
-    tracer_slots: int = Field(4, ge=1, description="rows of the tracer embedding (conditional)")
+    tracer_slots: int = Field(8, ge=1, description="rows of the tracer embedding (conditional)")
+    told_timestep: bool = Field(
+        False, description="whether it knows the noise level that a prediction was made at (conditional)"
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> DiscriminatorConfig:
+        if self.told_timestep and self.kind == "patch":
+            raise ValueError(
+                "told_timestep needs kind: conditional; the published discriminator sees PET alone"
+            )
+        return self
 
 
 class Discriminator(nn.Module):
-    """``forward(pet, condition, tracer)``: patch logits, higher for more real."""
+    """``forward(pet, condition, tracer, t)``: patch logits, higher for more real.
+
+    ``t`` is the timestep ``(B,)`` of the prediction that is judged, or that the measured PET is paired with.
+    """
 
     def __init__(self, config: DiscriminatorConfig) -> None:
         super().__init__()
         self.body = _Patch(config) if config.kind == "patch" else _Conditional(config)
 
-    def forward(self, pet: Tensor, condition: Tensor, tracer: Tensor) -> Tensor:
+    def forward(self, pet: Tensor, condition: Tensor, tracer: Tensor, t: Tensor) -> Tensor:
         """See the class. Always in float32: the penalties differentiate twice, which half precision does not bear."""
         with torch.autocast(pet.device.type, enabled=False):
-            logits: Tensor = self.body(pet, condition, tracer)
+            logits: Tensor = self.body(pet, condition, tracer, t)
         return logits
 
 
@@ -49,12 +67,12 @@ class _Patch(nn.Module):
             num_layers_d=config.layers,
         )
 
-    def forward(self, pet: Tensor, condition: Tensor, tracer: Tensor) -> Tensor:
+    def forward(self, pet: Tensor, condition: Tensor, tracer: Tensor, t: Tensor) -> Tensor:
         return self.network(pet)[-1]  # type: ignore[no-any-return]  # MONAI lists every layer's output
 
 
 class _Conditional(nn.Module):
-    """Strided convolutions without normalisation; the tracer by projection (Miyato and Koyama 2018).
+    """Strided convolutions without normalisation; tracer and timestep by projection (Miyato and Koyama 2018).
 
     Sees T1w and FLAIR alone of the condition: a template channel would tell it nothing of the person.
     """
@@ -69,8 +87,20 @@ class _Conditional(nn.Module):
         self.score = nn.Conv3d(widths[-1], 1, 3, padding=1)
         self.tracer = nn.Embedding(config.tracer_slots, widths[-1])
         nn.init.zeros_(self.tracer.weight)
+        self.timestep = _timestep_layers(widths[-1]) if config.told_timestep else None
 
-    def forward(self, pet: Tensor, condition: Tensor, tracer: Tensor) -> Tensor:
+    def forward(self, pet: Tensor, condition: Tensor, tracer: Tensor, t: Tensor) -> Tensor:
         features = self.features(torch.cat([pet, condition[:, :2]], dim=1))
-        projection = torch.einsum("bcxyz,bc->bxyz", features, self.tracer(tracer)).unsqueeze(1)
+        direction = self.tracer(tracer)
+        if self.timestep is not None:
+            waves = get_timestep_embedding(t, _TIMESTEP_WAVES).to(direction.dtype)
+            direction = direction + self.timestep(waves)
+        projection = torch.einsum("bcxyz,bc->bxyz", features, direction).unsqueeze(1)
         return self.score(features) + projection  # type: ignore[no-any-return]
+
+
+def _timestep_layers(width: int) -> nn.Sequential:
+    last = nn.Linear(width, width)
+    nn.init.zeros_(last.weight)  # begins as a critic that is not told
+    nn.init.zeros_(last.bias)
+    return nn.Sequential(nn.Linear(_TIMESTEP_WAVES, width), nn.SiLU(), last)

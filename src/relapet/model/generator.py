@@ -32,7 +32,7 @@ class GeneratorConfig(BaseModel):
     checkpointing: bool = Field(
         False, description="recompute each block in the backward pass: less memory, a third more time"
     )
-    tracer_slots: int = Field(4, ge=1, description="rows of the tracer embedding (highest tracer index + 1)")
+    tracer_slots: int = Field(8, ge=1, description="rows of the tracer embedding (highest tracer index + 1)")
 
 
 class Generator(nn.Module):

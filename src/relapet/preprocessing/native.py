@@ -8,8 +8,8 @@ import nibabel as nib
 import numpy as np
 
 from relapet.cohort.bids import Visit
+from relapet.cohort.images import WayBack, find_way_back
 from relapet.cohort.nifti import load_volume, save_volume
-from relapet.errors import SubjectError
 from relapet.preprocessing.names import Names
 from relapet.preprocessing.spatial import Step, apply
 from relapet.types import Volume
@@ -21,10 +21,13 @@ def to_native(derivatives: Path, visit: Visit, image: nib.Nifti1Image, order: in
     ``order`` 1 is linear, 0 nearest neighbour for masks and labels. Raises SubjectError where ``derivatives``
     keeps no inverse transform of the visit.
     """
-    names = Names(Path(derivatives), visit)
-    shape, affine = _native_grid(names)
-    data = apply(image, shape, affine, [Step(names.warp.inverse)], order)
-    return nib.Nifti1Image(data, affine)
+    return bring_back(image, find_way_back(Path(derivatives), visit), order)
+
+
+def bring_back(image: nib.Nifti1Image, back: WayBack, order: int = 1) -> nib.Nifti1Image:
+    """Bring an image in the MNI space that ``back`` leads from onto the T1w's own grid, interpolated once."""
+    own = nib.load(back.t1w)
+    return nib.Nifti1Image(apply(image, own.shape, own.affine, [Step(back.transform)], order), own.affine)
 
 
 def to_template(
@@ -32,7 +35,7 @@ def to_template(
 ) -> nib.Nifti1Image:
     """Bring an image in the T1w's space onto the grid of ``like`` in template space, interpolated once."""
     names = Names(Path(derivatives), visit)
-    _native_grid(names)
+    find_way_back(names.root, visit)
     return nib.Nifti1Image(
         apply(image, like.shape, like.affine, [Step(names.warp.forward)], order), like.affine
     )
@@ -44,14 +47,3 @@ def write_native(derivatives: Path, visit: Visit, source: Path, out: Path, order
     data = np.asarray(native.dataobj)
     save_volume(out, data, native.affine, np.float32 if order else np.int16, code=1)
     return data
-
-
-def _native_grid(names: Names) -> tuple[tuple[int, int, int], np.ndarray]:
-    for path in (names.native_t1w, names.warp.forward, names.warp.inverse):
-        if not path.is_file():
-            raise SubjectError(
-                f"{path} does not exist, so {names.visit.stem} has no way back to its own T1w; run relapet preprocess "
-                "on its raw scans."
-            )
-    image = nib.load(names.native_t1w)
-    return image.shape, image.affine

@@ -59,7 +59,8 @@ def load_ants() -> Any:
         ants = import_module("ants")
     except ImportError as error:
         raise InputError(
-            f"Preprocessing needs ANTsPy, which cannot be imported ({error}); run: pip install 'relapet[preprocess]'."
+            f"Preprocessing and native space need ANTsPy, which cannot be imported ({error}); run: pip install "
+            "'relapet[preprocess]'."
         ) from error
     # Seeds ITK's sampling alone; numpy's global state is left as it is.
     ants.config.set_ants_deterministic(on=False, seed_value=_SEED)

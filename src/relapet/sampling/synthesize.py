@@ -5,32 +5,35 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+import nibabel as nib
 import numpy as np
-import pandas as pd
 
 from relapet.cohort.bids import (
-    MniImages,
+    NATIVE_SPACE,
     Visit,
-    find_mni_images,
     find_visits,
     training_mean_path,
     write_dataset_description,
 )
 from relapet.cohort.grid import SPACE
+from relapet.cohort.images import MniImages, WayBack, find_mni_images, find_way_back
 from relapet.cohort.nifti import load_volume, save_volume
-from relapet.cohort.template import load_atlas
 from relapet.errors import InputError, SubjectError
-from relapet.files import atomic_path, prepare_output_folder, write_json
+from relapet.files import prepare_output_folder, write_json
 from relapet.messages import Messages, Silent
+from relapet.preprocessing.spatial import load_ants
 from relapet.preprocessing.template_space import bring_to_grid
 from relapet.runs import environment, now
 from relapet.sampling.config import SampleConfig
+from relapet.sampling.native import bring_native, native_place
+from relapet.sampling.outputs import template_place, write_synthesis
 from relapet.sampling.synthesizer import Synthesis, Synthesizer
 from relapet.tracers import TracerSpec
-from relapet.types import Affine
+from relapet.types import Affine, Json
 
+OUTPUT_SPACES = ("MNI", "native")
+"""Where maps can be written: the model's template grid, and the T1w's own grid."""
 NOTICE = "Synthetic PET predicted from MRI by a model. Not an acquisition. Not for clinical use."
 RELATIVE_NOTICE = "Relative uptake, no SUVr: the model was trained on volumes scaled by their own range."
 
@@ -44,21 +47,36 @@ class Outcome:
     """Visit to reason."""
 
 
+@dataclass(frozen=True)
+class Request:
+    """What is to be synthesised."""
+
+    tracers: tuple[TracerSpec, ...]
+    sample: SampleConfig
+    participants: tuple[str, ...] | None = None
+    """Labels, with or without sub-; all where None."""
+    spaces: tuple[str, ...] = ("MNI",)
+    """Of `OUTPUT_SPACES`."""
+
+    def __post_init__(self) -> None:
+        unknown = [space for space in self.spaces if space not in OUTPUT_SPACES]
+        if unknown or not self.spaces:
+            raise InputError(
+                f"--output-space {' '.join(unknown)} is not known; give one or both of {', '.join(OUTPUT_SPACES)}."
+            )
+
+
 def synthesize_dataset(
-    source: Path,
-    out: Path,
-    synthesizer: Synthesizer,
-    tracers: Sequence[TracerSpec],
-    sample: SampleConfig,
-    participants: Sequence[str] | None = None,
-    messages: Messages | None = None,
+    source: Path, out: Path, synthesizer: Synthesizer, request: Request, messages: Messages | None = None
 ) -> Outcome:
     """Synthesise every tracer for every visit under ``source``; a visit that fails is named, the others go on.
 
     Raises InputError where the call as a whole is unusable: nothing is written then.
     """
     messages = messages or Silent()
-    visits = choose_visits(find_visits(source), participants, source)
+    visits = choose_visits(find_visits(source), request.participants, source)
+    if "native" in request.spaces:
+        _check_native(source, visits)
     if synthesizer.caution:
         messages.warn(synthesizer.caution)
     prepare_output_folder(out)
@@ -66,7 +84,7 @@ def synthesize_dataset(
     with messages.track("synthesize", len(visits)) as advance:
         for number, visit in enumerate(visits, 1):
             try:
-                _synthesize_visit(source, out, visit, synthesizer, tracers, sample, messages)
+                _synthesize_visit(source, out, visit, synthesizer, request, messages)
                 done.append(visit.stem)
             except SubjectError as error:
                 failed[visit.stem] = str(error)
@@ -78,8 +96,24 @@ def synthesize_dataset(
                 messages.warn(failed[visit.stem])
             advance(number, visit.stem)
     if done:
-        _write_dataset_files(source, out, synthesizer, tracers)
+        _write_dataset_files(source, out, synthesizer, request.tracers)
     return Outcome(tuple(done), failed)
+
+
+def _check_native(source: Path, visits: Sequence[Visit]) -> None:
+    """Refuse native space where no visit at all has a way back to its T1w, and where ANTsPy is missing."""
+    for visit in visits:
+        try:
+            find_way_back(source, visit, find_mni_images(source, visit).space)
+        except SubjectError:
+            continue
+        load_ants()
+        return
+    raise InputError(
+        f"{source} keeps no transform from an MNI space to any visit's T1w (from-MNI..._to-T1w_mode-image_xfm.h5), so "
+        "nothing can be written in native space; give a derivative of relapet preprocess, or leave native out of "
+        "--output-space."
+    )
 
 
 def choose_visits(visits: Sequence[Visit], participants: Sequence[str] | None, source: Path) -> list[Visit]:
@@ -97,25 +131,14 @@ def choose_visits(visits: Sequence[Visit], participants: Sequence[str] | None, s
 
 
 def _synthesize_visit(
-    source: Path,
-    out: Path,
-    visit: Visit,
-    synthesizer: Synthesizer,
-    tracers: Sequence[TracerSpec],
-    sample: SampleConfig,
-    messages: Messages,
+    source: Path, out: Path, visit: Visit, synthesizer: Synthesizer, request: Request, messages: Messages
 ) -> None:
     found = find_mni_images(source, visit)
+    _require_inputs(source, found, synthesizer)
+    back = find_way_back(source, visit, found.space) if "native" in request.spaces else None
     if found.space != SPACE:
         messages.warn(
             f"{visit.stem} is in {found.space}: resampled by affine to {SPACE}, which differs from it by some mm."
-        )
-    missing = [m for m, p in (("T1w", found.t1w), ("FLAIR", found.flair)) if p is None]
-    needed = [m for m in missing if m in synthesizer.manifest.required_inputs]
-    if needed:
-        raise SubjectError(
-            f"{visit.folder(source, 'anat')} has no {' and no '.join(needed)} in space {found.space}, which this model "
-            "needs; add it, or use a model trained with data.augment.drop_* above 0."
         )
     t1w, flair, mask = (None if p is None else load_volume(p) for p in (found.t1w, found.flair, found.mask))
     ready = bring_to_grid(t1w, flair, mask, synthesizer.grid, visit.stem)
@@ -124,63 +147,41 @@ def _synthesize_visit(
         messages.warn(
             f"{visit.stem} lies in {found.space} but is not of its size: scaled by {factors} to fit it."
         )
-    for tracer in tracers:
-        synthesis = synthesizer.synthesize(ready, tracer, sample, visit.stem)
-        _write(
-            out, source, found, synthesis, _sidecar(source, found, synthesis, synthesizer, sample, ready.fit)
+    native = None if back is None else native_place(back, ready.fit, _uri(source, back.t1w))
+    if back is not None:
+        _write_native_mask(source, out, visit, back)
+    for tracer in request.tracers:
+        synthesis = synthesizer.synthesize(ready, tracer, request.sample, visit.stem)
+        sidecar = _sidecar(source, found, synthesis, synthesizer, request.sample, ready.fit)
+        if "MNI" in request.spaces:
+            write_synthesis(out, visit, synthesis, template_place(synthesizer.grid), sidecar)
+        if back is not None and native is not None:
+            more = [_uri(source, path) for path in (back.t1w, back.transform, back.mask)]
+            own = {**sidecar, "Sources": [*sidecar["Sources"], *more]}
+            write_synthesis(out, visit, bring_native(synthesis, back, ready.fit), native, own)
+
+
+def _require_inputs(source: Path, found: MniImages, synthesizer: Synthesizer) -> None:
+    missing = [m for m, p in (("T1w", found.t1w), ("FLAIR", found.flair)) if p is None]
+    needed = [m for m in missing if m in synthesizer.manifest.required_inputs]
+    if needed:
+        raise SubjectError(
+            f"{found.visit.folder(source, 'anat')} has no {' and no '.join(needed)} in space {found.space}, which "
+            "this model needs; add it, or use a model trained with data.augment.drop_* above 0."
         )
 
 
-def _write(out: Path, source: Path, found: MniImages, synthesis: Synthesis, sidecar: dict[str, Any]) -> None:
-    visit, tracer = found.visit, synthesis.tracer
-    affine = synthesis.grid.affine
-    mean_path = visit.pet(out, tracer, "synth")
-    save_volume(
-        mean_path,
-        np.asarray(synthesis.mean.dataobj),
-        affine,
-        description=f"synthetic {sidecar['Measure']}, not an acquisition",
+def _write_native_mask(source: Path, out: Path, visit: Visit, back: WayBack) -> None:
+    image, path = nib.load(back.mask), visit.mask(out, NATIVE_SPACE)
+    save_volume(path, np.asarray(image.dataobj) > 0.5, image.affine, np.uint8, code=1)
+    write_json(
+        path.with_name(path.name.replace(".nii.gz", ".json")),
+        {"Type": "Brain", "SpatialReference": _uri(source, back.t1w), "Sources": [_uri(source, back.mask)]},
     )
-    write_json(mean_path.with_name(mean_path.name.replace(".nii.gz", ".json")), sidecar)
-    if synthesis.sd is not None:
-        sd_path = visit.pet(out, tracer, "synthstd")
-        save_volume(
-            sd_path,
-            np.asarray(synthesis.sd.dataobj),
-            affine,
-            description=f"SD of synthetic {sidecar['Measure']} over samples",
-        )
-        write_json(
-            sd_path.with_name(sd_path.name.replace(".nii.gz", ".json")),
-            {**sidecar, "Description": "Standard deviation over the samples"},
-        )
-    table, samples = _voi_tables(synthesis)
-    _write_tsv(visit.voi_table(out, tracer, "synth"), table)
-    if len(synthesis.samples) > 1:
-        _write_tsv(visit.voi_table(out, tracer, "synthsamples"), samples)
 
 
-def _voi_tables(synthesis: Synthesis) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """The VOI table (mean and SD over samples), and each sample's VOI means."""
-    atlas = load_atlas(synthesis.grid)
-    names = atlas.names
-    per_sample = pd.DataFrame({f"sample-{i}": atlas.means(v) for i, v in enumerate(synthesis.samples)})
-    indices = per_sample.index.to_list()
-    voxel_mm3 = synthesis.grid.voxel_size**3
-    volumes = atlas.volumes_mm3(voxel_mm3)
-    head = pd.DataFrame({"index": indices, "name": [names[i] for i in indices]}, index=indices)
-    many = len(synthesis.samples) > 1
-    table = head.assign(
-        mean=per_sample.mean(axis=1),
-        sd=per_sample.std(axis=1, ddof=1) if many else float("nan"),
-        volume=[volumes[i] for i in indices],
-    )
-    return table, pd.concat([head, per_sample], axis=1)
-
-
-def _write_tsv(path: Path, table: pd.DataFrame) -> None:
-    with atomic_path(path) as temporary:
-        table.to_csv(temporary, sep="\t", index=False, na_rep="n/a", float_format="%.6g")
+def _uri(source: Path, path: Path) -> str:
+    return f"bids:source:{path.relative_to(source).as_posix()}"
 
 
 def _sidecar(
@@ -190,7 +191,7 @@ def _sidecar(
     synthesizer: Synthesizer,
     sample: SampleConfig,
     fit: Affine,
-) -> dict[str, Any]:
+) -> Json:
     tracer, manifest = synthesis.tracer, synthesizer.manifest
     there = {"T1w": found.t1w, "FLAIR": found.flair}
     used = {m: path for m, path in there.items() if path is not None and m in manifest.inputs}
@@ -206,10 +207,9 @@ def _sidecar(
         "ReferenceRegionLabels": list(tracer.reference_region.labels),
         "PetScaling": manifest.pet_scaling,
         "RangeMean" if relative else "SuvrWindow": list(tracer.suvr_window),
-        "SpatialReference": SPACE,
         "SourceSpace": found.space,
         "SourceToTemplate": fit.round(6).tolist(),
-        "Resolution": f"{synthesis.grid.voxel_size} mm isotropic",
+        "ModelResolution": f"{synthesizer.grid.voxel_size} mm isotropic",
         "ModelName": synthesizer.run.path.resolve().name,
         "Method": manifest.method,
         "WeightsSHA256": synthesizer.run.weights_sha256(),
@@ -219,7 +219,7 @@ def _sidecar(
         "Steps": sample.steps,
         "Samples": len(synthesis.samples),
         "Seeds": list(synthesis.seeds),
-        "Sources": [f"bids:source:{path.relative_to(source).as_posix()}" for path in sources],
+        "Sources": [_uri(source, path) for path in sources],
         "SoftwareVersions": environment(),
         "Generated": now(),
     }

@@ -23,7 +23,7 @@ from relapet.runs import Manifest, RunFolder
 from relapet.sampling.config import SampleConfig
 from relapet.sampling.samplers import SAMPLERS, OnStep
 from relapet.tracers import TracerSpec, get_tracer
-from relapet.types import Mask, Volume
+from relapet.types import Affine, Mask, Volume
 
 _RIM_MM = 12.0
 """PET's spill-out reaches this far beyond the brain; a synthetic map is 0 farther out."""
@@ -38,19 +38,20 @@ class Synthesis:
     seeds: tuple[int, ...]
     """Seed of each sample's noise."""
     tracer: TracerSpec
-    grid: Grid
+    affine: Affine
+    """Voxel index to mm."""
 
     @property
     def mean(self) -> nib.Nifti1Image:
         """Mean over samples, SUVr."""
-        return nib.Nifti1Image(np.mean(self.samples, axis=0, dtype=np.float32), self.grid.affine)
+        return nib.Nifti1Image(np.mean(self.samples, axis=0, dtype=np.float32), self.affine)
 
     @property
     def sd(self) -> nib.Nifti1Image | None:
         """SD over samples (n - 1), SUVr; None for one sample."""
         if len(self.samples) < 2:
             return None
-        return nib.Nifti1Image(np.std(self.samples, axis=0, ddof=1, dtype=np.float32), self.grid.affine)
+        return nib.Nifti1Image(np.std(self.samples, axis=0, ddof=1, dtype=np.float32), self.affine)
 
 
 @dataclass(frozen=True)
@@ -174,7 +175,7 @@ class Synthesizer:
             np.where(rim, np.maximum(model_to_suvr(m, tracer.suvr_window), 0), 0).astype(np.float32)
             for m in maps
         )
-        return Synthesis(suvr, seeds, tracer, images.grid)
+        return Synthesis(suvr, seeds, tracer, images.grid.affine)
 
     def _draw(
         self,

@@ -117,8 +117,31 @@ class Uptake(_Table):
         return self
 
 
+class Simulation(_Table):
+    """How the simulated cohort makes the tracer's uptake; a tracer without it is not simulated."""
+
+    burden: Literal["amyloid", "tau", "inflammation"]
+    """Which pathology fills the regions of the uptake table."""
+    invisible_share: Fraction
+    """Share of the regional variance that no MRI can show."""
+    genotype: Genotype | None = None
+    uptake: tuple[Uptake, ...] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _check(self) -> Simulation:
+        labels = self.labels()
+        twice = sorted({label for label in labels if labels.count(label) > 1})
+        if twice:
+            raise ValueError(f"uptake.labels: {twice[0]} stands in two regions")
+        return self
+
+    def labels(self) -> list[str]:
+        """Every label that has a row."""
+        return [label for row in self.uptake for label in row.labels]
+
+
 class TracerSpec(_Table):
-    """One tracer: names, acquisition window, reference region, VOIs, SUVr window and uptake table."""
+    """One tracer: names, acquisition window, reference region, VOIs, SUVr window and, if any, its simulation."""
 
     name: str = Field(pattern=r"^[a-z0-9]+$")
     label: str = Field(pattern=r"^[A-Za-z0-9]+$")
@@ -137,10 +160,6 @@ class TracerSpec(_Table):
     """SUVr mapped to [-1, 1] for the model; also the data range of PSNR and SSIM."""
     display_window: tuple[float, float]
     """SUVr range of pictures."""
-    invisible_share: Fraction
-    """Simulated cohort: share of the regional variance that no MRI can show."""
-    burden: Literal["amyloid", "tau", "inflammation"]
-    """Simulated cohort: which pathology fills the regions of the uptake table."""
     reference_region: ReferenceRegion
     composites: dict[str, Labels]
     """Name of a composite VOI to the atlas labels that it pools."""
@@ -148,8 +167,7 @@ class TracerSpec(_Table):
     """Composite of the cortex in which the disease shows; image similarity is also reported inside it."""
     positivity: Positivity | None = None
     centiloid: Centiloid | None = None
-    genotype: Genotype | None = None
-    uptake: tuple[Uptake, ...] = Field(min_length=1)
+    simulation: Simulation | None = None
     sources: tuple[str, ...] = Field(min_length=1)
 
     @model_validator(mode="after")
@@ -163,23 +181,29 @@ class TracerSpec(_Table):
                 raise ValueError(f"{key}.composite: no composite named {part.composite!r}")
         if self.target_composite is not None and self.target_composite not in self.composites:
             raise ValueError(f"target_composite: no composite named {self.target_composite!r}")
-        labels = [label for row in self.uptake for label in row.labels]
-        twice = sorted({label for label in labels if labels.count(label) > 1})
-        if twice:
-            raise ValueError(f"uptake.labels: {twice[0]} stands in two regions")
-        for key, wanted in self._named_labels().items():
-            unknown = sorted(set(wanted) - set(labels))
-            if unknown:
-                raise ValueError(f"{key}: {unknown[0]} has no row in uptake")
+        if self.simulation is not None:
+            simulated = set(self.simulation.labels())
+            for key, wanted in self._named_labels().items():
+                unknown = sorted(set(wanted) - simulated)
+                if unknown:
+                    raise ValueError(f"{key}: {unknown[0]} has no row in simulation.uptake")
         return self
+
+    def how_simulated(self) -> Simulation:
+        """How the simulated cohort makes it; raises InputError for a tracer that is not simulated."""
+        if self.simulation is None:
+            raise InputError(
+                f"Tracer {self.name} is not simulated; add a [simulation] table to its .toml, see docs/tracers.md."
+            )
+        return self.simulation
 
     def _named_labels(self) -> dict[str, tuple[str, ...]]:
         named = {f"composites.{name}": labels for name, labels in self.composites.items()}
         named["reference_region.labels"] = self.reference_region.labels
         if self.centiloid is not None:
             named["centiloid.reference_labels"] = self.centiloid.reference_labels
-        if self.genotype is not None:
-            named["genotype.spared"] = self.genotype.spared
+        if self.simulation is not None and self.simulation.genotype is not None:
+            named["simulation.genotype.spared"] = self.simulation.genotype.spared
         return named
 
 
@@ -222,6 +246,11 @@ def load_tracers() -> dict[str, TracerSpec]:
     """Every packaged tracer by name, in the order of its index; refuses clashing names and indices."""
     folder = Path(str(files("relapet.tracers")))
     return index_tracers(load_tracer(path) for path in sorted(folder.glob("*.toml")))
+
+
+def simulated_tracers() -> dict[str, TracerSpec]:
+    """The packaged tracers that the simulated cohort makes, in the order of their index."""
+    return {name: spec for name, spec in load_tracers().items() if spec.simulation is not None}
 
 
 def get_tracer(alias: str) -> TracerSpec:

@@ -43,3 +43,6 @@ class TrainConfig(BaseModel):
     validate_every: int = Field(1000, ge=1, description="steps between validations")
     validation_steps: int = Field(10, ge=1, description="network calls a sample at validation, at most")
     log_every: int = Field(50, ge=1, description="steps between rows of log.tsv")
+    tensorboard: bool = Field(
+        False, description="also log for TensorBoard, into the run's tensorboard/; needs relapet[tensorboard]"
+    )

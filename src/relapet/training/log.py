@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+from lightning_fabric.loggers import TensorBoardLogger
+
+from relapet.errors import InputError
 from relapet.files import write_text
 
 _HEADER = "step\tname\tvalue\n"
@@ -31,3 +34,16 @@ class Log:
         lines = self.path.read_text(encoding="utf-8").splitlines(keepends=True)[1:]
         kept = [line for line in lines if line.endswith("\n") and int(line.split("\t", 1)[0]) <= step]
         write_text(self.path, _HEADER + "".join(kept))
+
+
+def open_board(run: Path, step: int) -> TensorBoardLogger:
+    """TensorBoard's files in a run folder; those of a broken-off run are told to hide what comes after ``step``.
+
+    Raises InputError where no writer of such files is installed.
+    """
+    try:
+        return TensorBoardLogger(run, name="tensorboard", version="", purge_step=step + 1)
+    except ModuleNotFoundError as error:
+        raise InputError(
+            "train.tensorboard needs a package that is not here; install relapet[tensorboard], or set it to false."
+        ) from error

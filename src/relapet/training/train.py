@@ -23,7 +23,7 @@ from relapet.training.checkpoint import checkpoints, load_latest_checkpoint, sav
 from relapet.training.distributed import is_first_process, leave, make_fabric
 from relapet.training.engine import Hooks, Progress, Trainer
 from relapet.training.errors import TrainingError
-from relapet.training.log import Log
+from relapet.training.log import Log, open_board
 from relapet.training.material import Material, Settings, check_same_split, prepare_material
 from relapet.training.memory import peak_memory_gib
 from relapet.training.signals import StopRequest, stop_requests
@@ -151,6 +151,13 @@ class _Hooks:
 
     def __post_init__(self) -> None:
         self.log = Log(self.run.log)
+        wanted = self.trainer.config.tensorboard and is_first_process()
+        self.board = open_board(self.run.path, self.trainer.step) if wanted else None
+
+    def write(self, values: Mapping[str, float], step: int) -> None:
+        self.log.write(step, values)
+        if self.board is not None:
+            self.board.log_metrics(values, step)
 
     def bundle(self, request: StopRequest) -> Hooks:
         validates = self.options.validate is not None and len(self.material.validation) > 0
@@ -169,7 +176,7 @@ class _Hooks:
         self.advance(min(progress.fraction, 1.0), note + (f", {memory:.1f} GiB" if memory else ""))
         if progress.step % trainer.config.log_every == 0 or progress.step == 1:
             times = {"seconds": progress.seconds, "loader_seconds": progress.loader_seconds}
-            self.log.write(progress.step, progress.losses | times)
+            self.write(progress.losses | times, progress.step)
 
     def validate(self, method: Method, step: int) -> None:
         assert self.options.validate is not None
@@ -179,10 +186,12 @@ class _Hooks:
         scores = self.options.validate(
             ValidationRound(method, pairs, self.material.grid, device, step, self.run)
         )
-        self.log.write(step, scores)
+        self.write(scores, step)
         self.messages.say(f"step {step}: " + ", ".join(f"{k} {v:.4f}" for k, v in scores.items()))
 
     def save(self, step: int) -> None:
         trainer = self.trainer
         save_checkpoint(self.run.checkpoints, step, trainer.state_dict(), trainer.config.keep_checkpoints)
+        if self.board is not None:
+            self.board.save()
         self.run.write_weights(trainer.method.networks["generator"].state_dict(), trainer.ema.state_dict())

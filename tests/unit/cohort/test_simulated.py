@@ -19,7 +19,7 @@ from relapet.cohort.simulated import SimulationConfig, simulate_cohort, simulate
 from relapet.cohort.simulated_subject import missing_tracers, simulate_latents
 from relapet.cohort.template import atlas_names
 from relapet.errors import InputError
-from relapet.tracers import load_tracers
+from relapet.tracers import simulated_tracers
 
 GRID = GRIDS["4mm"]
 SUBJECTS, REPEATED = 64, 24
@@ -82,8 +82,8 @@ def _tested_rows() -> list:
     small = ("vessel", "chiasm", "hypointensities", "medial wall", "accumbens")
     return [
         pytest.param(tracer.name, row, id=f"{tracer.name}-{row.region[:30]}")
-        for tracer in load_tracers().values()
-        for row in tracer.uptake
+        for tracer in simulated_tracers().values()
+        for row in tracer.how_simulated().uptake
         if not any(word in row.region for word in small)
     ]
 
@@ -98,7 +98,7 @@ def test_regional_mean_lies_in_the_population_range(cohort: Cohort, tracer: str,
 
 @pytest.mark.parametrize(("tracer", "row"), _tested_rows())
 def test_regional_spread_is_that_of_people(cohort: Cohort, tracer: str, row) -> None:
-    if set(row.labels) <= set(load_tracers()[tracer].reference_region.labels):
+    if set(row.labels) <= set(simulated_tracers()[tracer].reference_region.labels):
         pytest.skip("the reference region is 1 by definition")
     values = cohort.region(tracer, "noise_free", row.labels)
     coefficient = values.std(ddof=1) / values.mean()
@@ -107,12 +107,12 @@ def test_regional_spread_is_that_of_people(cohort: Cohort, tracer: str, row) -> 
 
 def test_reference_region_measures_one(cohort: Cohort) -> None:
     for kind in ("measured", "noise_free", "visible"):
-        values = cohort.region("pib", kind, load_tracers()["pib"].reference_region.labels)
+        values = cohort.region("pib", kind, simulated_tracers()["pib"].reference_region.labels)
         np.testing.assert_allclose(values, 1, atol=1e-4)
 
 
 def test_tau_follows_the_braak_stages(cohort: Cohort) -> None:
-    composites, tau = load_tracers()["tau"].composites, cohort.latents["tau"].to_numpy()
+    composites, tau = simulated_tracers()["tau"].composites, cohort.latents["tau"].to_numpy()
     stages = np.stack(
         [cohort.region("tau", "noise_free", composites[f"braak_{s}"]) for s in ("1_2", "3_4", "5_6")]
     )
@@ -126,7 +126,7 @@ def test_tau_follows_the_braak_stages(cohort: Cohort) -> None:
 
 
 def test_amyloid_positive_fraction_is_plausible(cohort: Cohort) -> None:
-    tracer = load_tracers()["pib"]
+    tracer = simulated_tracers()["pib"]
     suvr = cohort.region("pib", "measured", tracer.composites[tracer.positivity.composite])
     interval = stats.binomtest(int((suvr > tracer.positivity.threshold).sum()), SUBJECTS).proportion_ci()
     # ADNI: about 20 % of controls to 85 % of dementia, 0.3 to 0.6 over all (Jack et al. 2010, Brain).
@@ -134,9 +134,9 @@ def test_amyloid_positive_fraction_is_plausible(cohort: Cohort) -> None:
     assert interval.high > 0.3
 
 
-@pytest.mark.parametrize("tracer", sorted(load_tracers()))
+@pytest.mark.parametrize("tracer", sorted(simulated_tracers()))
 def test_two_scans_of_the_same_people_agree(cohort: Cohort, tracer: str) -> None:
-    composites = load_tracers()[tracer].composites
+    composites = simulated_tracers()[tracer].composites
     repeated = replace(cohort, voxels=cohort.voxels[:REPEATED])
     for labels in composites.values():
         first = cohort.region(tracer, "measured", labels)[:REPEATED]
@@ -147,7 +147,7 @@ def test_two_scans_of_the_same_people_agree(cohort: Cohort, tracer: str) -> None
         assert 0.85 < icc < 0.9999
 
 
-@pytest.mark.parametrize("tracer", sorted(load_tracers()))
+@pytest.mark.parametrize("tracer", sorted(simulated_tracers()))
 def test_invisible_share_is_the_stated_one(cohort: Cohort, tracer: str) -> None:
     """1 - r^2 of visible and noise-free regional SUVr, median over regions, with a bootstrap interval."""
     lobes = lobe_of_label()
@@ -171,7 +171,7 @@ def test_invisible_share_is_the_stated_one(cohort: Cohort, tracer: str) -> None:
 
     draws = [share(rng.integers(0, SUBJECTS, SUBJECTS)) for _ in range(200)]
     low, high = np.percentile(draws, [2.5, 97.5])
-    assert low <= load_tracers()[tracer].invisible_share <= high
+    assert low <= simulated_tracers()[tracer].how_simulated().invisible_share <= high
     assert high - low < 0.4
 
 
@@ -221,7 +221,7 @@ def test_tissue_fractions_fill_the_brain() -> None:
 def test_missing_rate(rate: float) -> None:
     config = replace(CONFIG, missing_rate=rate)
     missing = [missing_tracers(config, index) for index in range(600)]
-    tracers = len(load_tracers())
+    tracers = len(simulated_tracers())
     assert max(len(m) for m in missing) < tracers
     count = sum(len(m) for m in missing)
     if rate == 0:
@@ -293,7 +293,7 @@ def test_derivative_is_readable_and_on_the_grid(trees) -> None:
     assert [files.visit for files in visits] == [Visit("001"), Visit("002")]
     for index, files in enumerate(visits):
         absent = missing_tracers(config, index)
-        assert set(files.pet) == set(load_tracers()) - set(absent)
+        assert set(files.pet) == set(simulated_tracers()) - set(absent)
         for path in (files.t1w, files.flair, files.mask, *files.pet.values()):
             image = load_volume(path)
             assert GRID.matches(image.shape, image.affine)

@@ -14,9 +14,9 @@ from relapet.data.dataset import DataConfig, PairedVolumes, fill_cache, pick, us
 from relapet.data.split import check_split, split_subjects
 from relapet.data.volumes import BACKGROUND, derivative_grid, model_to_suvr, scale_mri, suvr_to_model
 from relapet.errors import InputError, VolumeError
-from relapet.tracers import get_tracer, load_tracers
+from relapet.tracers import get_tracer, simulated_tracers
 
-TRACERS = list(load_tracers().values())
+TRACERS = list(simulated_tracers().values())
 
 
 def test_mri_scaling_ignores_the_unit_and_marks_the_background() -> None:

@@ -104,7 +104,7 @@ def test_the_adversarial_loss_is_one_setting_for_both_players(kind: str) -> None
     critic_phase, generator_phase = method.phases()
     shared, b = method.forward(batch(), draws(), step=0), batch()
     critic = method.networks["discriminator"]
-    real, fake = (critic(x, b.condition, b.tracer) for x in (b.pet, shared.x0_hat))
+    real, fake = (critic(x, b.condition, b.tracer, shared.t) for x in (b.pet, shared.x0_hat))
     softplus = torch.nn.functional.softplus
     if kind == "standard":
         by_hand = softplus(-real).mean() + softplus(fake).mean(), softplus(-fake).mean()

@@ -53,9 +53,9 @@ def test_noising_clean_prediction_and_step(reference: dict[str, Tensor], t: int)
 
 def test_logits_losses_and_penalties(reference: dict[str, Tensor], critic: Discriminator) -> None:
     condition = torch.zeros(1, 2, 24, 24, 24)
-    tracer = torch.tensor([0])
+    labels = torch.tensor([0]), torch.tensor([0])
     real, fake = (reference[name].clone().requires_grad_() for name in ("d_real", "d_fake"))
-    real_logits, fake_logits = critic(real, condition, tracer), critic(fake, condition, tracer)
+    real_logits, fake_logits = critic(real, condition, *labels), critic(fake, condition, *labels)
     torch.testing.assert_close(real_logits, reference["d_logits_real"], **TOLERANCE)
     torch.testing.assert_close(fake_logits, reference["d_logits_fake"], **TOLERANCE)
     r1, r2 = gradient_penalty(real_logits, real), gradient_penalty(fake_logits, fake)

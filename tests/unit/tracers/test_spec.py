@@ -9,10 +9,11 @@ import pytest
 from relapet.cohort.grid import GRIDS
 from relapet.cohort.template import atlas_names, load_atlas
 from relapet.errors import InputError
-from relapet.tracers import TracerSpec, get_tracer, load_tracer, load_tracers
+from relapet.tracers import TracerSpec, get_tracer, load_tracer, load_tracers, simulated_tracers
 from relapet.tracers.spec import index_tracers
 
-NAMES = ("pbr28", "pib", "tau")
+SIMULATED = ("pbr28", "pib", "tau")
+NAMES = (*SIMULATED, "florbetapir", "florbetaben", "fdg", "mk6240")
 PACKAGED = Path(__file__).parents[3] / "src" / "relapet" / "tracers"
 
 EXAMPLE = """\
@@ -27,8 +28,6 @@ half_life_minutes = 109.77
 window_minutes = [90.0, 110.0]
 suvr_window = [0.0, 3.0]
 display_window = [0.5, 2.0]
-invisible_share = 0.5
-burden = "tau"
 sources = ["nobody"]
 
 [reference_region]
@@ -44,7 +43,11 @@ composite = "insula"
 threshold = 1.2
 source = "nobody"
 
-[[uptake]]
+[simulation]
+burden = "tau"
+invisible_share = 0.5
+
+[[simulation.uptake]]
 region = "cortex"
 labels = ["ctx-{lh,rh}-insula"]
 baseline = 1.1
@@ -54,7 +57,7 @@ onset = 0.2
 population_range = [0.9, 1.6]
 source = "nobody"
 
-[[uptake]]
+[[simulation.uptake]]
 region = "cerebellum"
 labels = ["{Left,Right}-Cerebellum-Cortex"]
 baseline = 1.0
@@ -69,30 +72,36 @@ def spec(request: pytest.FixtureRequest) -> TracerSpec:
     return load_tracers()[request.param]
 
 
+@pytest.fixture(params=SIMULATED)
+def simulated(request: pytest.FixtureRequest) -> TracerSpec:
+    return load_tracers()[request.param]
+
+
 def write(folder: Path, text: str) -> Path:
     path = folder / "demo.toml"
     path.write_text(text, encoding="utf-8")
     return path
 
 
-def test_the_three_tracers_stand_in_the_order_of_the_published_embedding() -> None:
+def test_the_tracers_stand_in_the_order_of_the_published_embedding() -> None:
     assert tuple(load_tracers()) == NAMES
-    assert [spec.index for spec in load_tracers().values()] == [0, 1, 2]
-    assert [spec.label for spec in load_tracers().values()] == ["PBR28", "PIB", "AV1451"]
+    assert [spec.index for spec in load_tracers().values()] == list(range(len(NAMES)))
+    assert [spec.label for spec in load_tracers().values()][:3] == ["PBR28", "PIB", "AV1451"]
+    assert tuple(simulated_tracers()) == SIMULATED
     assert {path.stem for path in PACKAGED.glob("*.toml")} == set(NAMES)
 
 
-def test_uptake_covers_every_label_of_the_atlas_once(spec: TracerSpec) -> None:
-    labels = [label for row in spec.uptake for label in row.labels]
-    assert sorted(labels) == sorted(atlas_names().values())
+def test_uptake_covers_every_label_of_the_atlas_once(simulated: TracerSpec) -> None:
+    assert sorted(simulated.how_simulated().labels()) == sorted(atlas_names().values())
 
 
 def test_every_label_named_is_in_the_atlas_image(spec: TracerSpec) -> None:
-    # load_atlas().mask raises KeyError for a label without a name, and is empty for one without voxels.
+    # load_atlas().mask raises InputError for a label without a name, and is empty for one without voxels.
     atlas = load_atlas(GRIDS["1mm"])
     groups = [spec.reference_region.labels, *spec.composites.values()]
     groups += [spec.centiloid.reference_labels] if spec.centiloid else []
-    groups += [spec.genotype.spared] if spec.genotype else []
+    genotype = spec.simulation.genotype if spec.simulation else None
+    groups += [genotype.spared] if genotype else []
     for labels in groups:
         assert len(set(labels)) == len(labels)
         assert all(atlas.mask((label,)).any() for label in labels)
@@ -100,17 +109,22 @@ def test_every_label_named_is_in_the_atlas_image(spec: TracerSpec) -> None:
 
 def test_labels_come_in_pairs_of_both_hemispheres(spec: TracerSpec) -> None:
     other = {"ctx-lh-": "ctx-rh-", "ctx-rh-": "ctx-lh-", "Left-": "Right-", "Right-": "Left-"}
-    for labels in (*spec.composites.values(), *(row.labels for row in spec.uptake)):
+    uptake = spec.simulation.uptake if spec.simulation else ()
+    for labels in (*spec.composites.values(), *(row.labels for row in uptake)):
         for label in labels:
             prefix = next((p for p in other if label.startswith(p)), None)
             if prefix is not None:
                 assert label.replace(prefix, other[prefix]) in labels
 
 
-def test_windows_hold_the_simulated_uptake(spec: TracerSpec) -> None:
+def test_the_window_of_pictures_lies_in_that_of_the_model(spec: TracerSpec) -> None:
     low, high = spec.suvr_window
     assert low <= spec.display_window[0] < spec.display_window[1] <= high
-    for row in spec.uptake:
+
+
+def test_windows_hold_the_simulated_uptake(simulated: TracerSpec) -> None:
+    low, high = simulated.suvr_window
+    for row in simulated.how_simulated().uptake:
         # Three decades beyond the reference age, three SD up, complete pathology.
         top = row.baseline + 3 * row.sd + 3 * row.age_per_decade + row.pathology
         assert low < row.population_range[0] < row.population_range[1] < high
@@ -139,7 +153,7 @@ def test_braak_stages_part_the_cortex() -> None:
 
 def test_tau_fills_in_the_order_of_braak() -> None:
     tau = get_tracer("tau")
-    onset = {label: row.onset for row in tau.uptake for label in row.labels}
+    onset = {label: row.onset for row in tau.how_simulated().uptake for label in row.labels}
     latest = [max(onset[label] for label in tau.composites[name]) for name in ("braak_1_2", "braak_3_4")]
     assert latest == sorted(latest)
     assert onset["ctx-lh-entorhinal"] < onset["Left-Amygdala"] < onset["ctx-lh-inferiortemporal"]
@@ -156,12 +170,12 @@ def test_centiloid_is_that_of_klunk() -> None:
 
 
 def test_genotype_contrast_follows_from_the_distribution_volumes() -> None:
-    genotype = get_tracer("pbr28").genotype
+    genotype = get_tracer("pbr28").how_simulated().genotype
     assert genotype is not None
     specific = {"HAB": (4.33 - 1.98) / 4.33, "MAB": (2.94 - 1.98) / 2.94}  # Owen 2014, V_S / V_T
     assert genotype.contrast["MAB"] == pytest.approx(specific["MAB"] / specific["HAB"], abs=0.02)
     assert genotype.contrast["HAB"] == 1
-    assert get_tracer("pib").genotype is None
+    assert get_tracer("pib").how_simulated().genotype is None
 
 
 @pytest.mark.parametrize(
@@ -172,13 +186,18 @@ def test_genotype_contrast_follows_from_the_distribution_volumes() -> None:
         *[(a, "pbr28") for a in ("PBR28", "pbr-28", "11C-PBR28", "[11C]PBR28", "TSPO", "PBR", "trc-PBR28")],
         *[(a, "pib") for a in ("PIB", "PiB", "11C-PIB", "[11C]PiB", "[C-11]PIB", "amyloid", "trc-PIB")],
         ("Pittsburgh Compound-B", "pib"),
+        # as conversions of ADNI to BIDS name them
+        *[("18FAV1451", "tau"), ("11CPIB", "pib"), ("18FAV45", "florbetapir"), ("18FFBB", "florbetaben")],
+        *[("18FFDG", "fdg"), ("FDG", "fdg"), ("AV45", "florbetapir"), ("AV-45", "florbetapir")],
+        *[("[18F]florbetapir", "florbetapir"), ("Amyvid", "florbetapir"), ("FBB", "florbetaben")],
+        *[("18FMK6240", "mk6240"), ("[18F]MK-6240", "mk6240"), ("trc-MK6240", "mk6240")],
     ],
 )
 def test_a_tracer_is_found_in_any_spelling(alias: str, name: str) -> None:
     assert get_tracer(alias).name == name
 
 
-@pytest.mark.parametrize("alias", ["fdg", "", "[]", "av145", "trc-"])
+@pytest.mark.parametrize("alias", ["raclopride", "", "[]", "av145", "trc-"])
 def test_an_unknown_tracer_is_refused_with_the_known_ones(alias: str) -> None:
     with pytest.raises(InputError) as error:
         get_tracer(alias)
@@ -247,18 +266,18 @@ def test_a_file_that_is_not_there_or_not_text_is_refused(tmp_path: Path) -> None
 def test_the_example_of_the_documentation_loads(tmp_path: Path) -> None:
     text = (PACKAGED.parents[2] / "docs" / "tracers.md").read_text(encoding="utf-8")
     path = write(tmp_path, text.split("```toml\n")[1].split("```")[0])
-    assert len(index_tracers([*load_tracers().values(), load_tracer(path)])) == 4
+    assert len(index_tracers([*load_tracers().values(), load_tracer(path)])) == len(NAMES) + 1
 
 
 GENOTYPE = """\
-[genotype]
+[simulation.genotype]
 gene = "A"
 frequency = { X = 0.5, Y = 0.5 }
 contrast = { X = 1.0, Y = 0.5 }
 spared = ["ctx-lh-insula"]
 source = "nobody"
 
-[[uptake]]
+[[simulation.uptake]]
 """
 
 
@@ -270,8 +289,8 @@ source = "nobody"
     ],
 )
 def test_genotypes_must_agree(tmp_path: Path, good: str, bad: str, fault: str) -> None:
-    text = EXAMPLE.replace("[[uptake]]\n", GENOTYPE, 1)
-    assert load_tracer(write(tmp_path, text)).genotype is not None
+    text = EXAMPLE.replace("[[simulation.uptake]]\n", GENOTYPE, 1)
+    assert load_tracer(write(tmp_path, text)).how_simulated().genotype is not None
     with pytest.raises(InputError, match=f"genotype.*{fault}"):
         load_tracer(write(tmp_path, text.replace(good, bad)))
 

@@ -140,7 +140,7 @@ def test_validation_sees_the_average_weights_and_leaves_training_alone(
     def validate(current: ValidationRound) -> dict[str, float]:
         seen.append((current.step, len(current.pairs)))
         assert not current.method.networks.training
-        zeros = [torch.zeros(1, channels, 40, 48, 40) for channels in (1, 2)]
+        zeros = [torch.zeros(1, channels, 40, 48, 40) for channels in (1, 3)]
         current.method.networks["generator"](zeros[0], torch.tensor([0]), zeros[1], torch.tensor([0]))
         return {"mae/tau": 0.5}
 
@@ -344,3 +344,22 @@ def test_the_training_mean_survives_the_file(tmp_path: Path) -> None:
     run = RunFolder(tmp_path)
     run.write_training_mean({"tau": volume})
     np.testing.assert_array_equal(run.read_training_mean()["tau"], volume)
+
+
+def test_tensorboard_gets_the_rows_of_the_log(toy_source: Path, tmp_path: Path) -> None:
+    config = settings("train.steps=2", "train.tensorboard=true")
+    run = train_run(config, toy_source, tmp_path / "run", TrainOptions())
+    (events,) = (run.path / "tensorboard").glob("events.out.tfevents.*")
+    content = events.read_bytes()
+    names = {line.split("\t")[1] for line in run.log.read_text().splitlines()[1:]}
+    assert "generator/total" in names
+    assert all(name.encode() in content for name in names)
+
+
+def test_tensorboard_without_its_package_is_one_sentence(
+    toy_source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lightning_fabric.loggers.tensorboard._TENSORBOARD_AVAILABLE", False)
+    monkeypatch.setattr("lightning_fabric.loggers.tensorboard._TENSORBOARDX_AVAILABLE", False)
+    with pytest.raises(InputError, match=r"install relapet\[tensorboard\]"):
+        train_run(settings("train.tensorboard=true"), toy_source, tmp_path / "run", TrainOptions())

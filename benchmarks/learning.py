@@ -1,0 +1,297 @@
+"""What helps learning? Presets and single switches, trained for equal seconds on one simulated cohort.
+
+    python benchmarks/learning.py OUT                                   # a look: 4 mm, a minute a case, three cases
+    python benchmarks/learning.py OUT --grid 3mm --subjects 84 --seconds 900 --cases all --processes 2
+
+Each case is trained for the steps that fit in ``--seconds`` at its own measured cost of a step, so that what else
+the machine does changes nothing: on a CPU each case has one thread and its cost is processor time, on a GPU it is
+elapsed time. Every case then synthesises the same held-out subjects with the same sampler and is scored in SUVr.
+A case that is done is not run again: the same command goes on after an interruption. Writes OUT/learning.md,
+learning.tsv and learning.png.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+
+import relapet
+from relapet import api
+from relapet.cohort.bids import index_derivative
+from relapet.cohort.grid import GRIDS, get_grid
+from relapet.cohort.simulated import SimulationConfig
+from relapet.config import RunConfig, load_config
+from relapet.evaluation.statistics import Interval, bootstrap_difference, bootstrap_mean
+from relapet.messages import Silent
+from relapet.methods import build_method
+from relapet.report.style import MARKERS, PALETTE, house_style, new_figure, save_figure
+from relapet.runs import RunFolder
+from relapet.training.distributed import make_fabric
+from relapet.training.engine import Hooks, Trainer
+from relapet.training.material import prepare_material
+
+ON_GPU = torch.cuda.is_available()
+TIMED_STEPS = 5
+BOOTSTRAP = 2000
+METRICS = {"psnr": "PSNR, dB", "ssim": "SSIM", "mae": "MAE, SUVr", "spectrum_distance": "spectrum, dB"}
+
+
+@dataclass(frozen=True)
+class Case:
+    """A preset with single settings over it."""
+
+    preset: str
+    settings: tuple[str, ...] = ()
+
+
+def _fast(*settings: str) -> Case:
+    return Case("fast", settings)
+
+
+CASES = {
+    "fast": _fast(),
+    "released": Case("released"),
+    "paper": Case("paper"),
+    # without the relativistic term it is FICD
+    "no_adversarial": _fast("method.adversarial_weight=0"),
+    "standard_gan": _fast("method.adversarial_loss=standard"),
+    "standard_gan_no_penalty": _fast("method.adversarial_loss=standard", "method.penalty_weight=0"),
+    "penalty_released": _fast("method.penalty_reduction=released"),
+    "no_template": _fast(
+        "data.template=false", "method.residual=false", "method.generator.condition_channels=2"
+    ),
+    "predict_eps": _fast("method.prediction=eps", "method.residual=false"),
+    "predict_v": _fast("method.prediction=v", "method.residual=false"),
+    "no_t1w": _fast("data.inputs=[FLAIR]"),
+    "no_flair": _fast("data.inputs=[T1w]"),
+    "minmax": _fast("data.pet_scaling=minmax"),
+    "no_ema": _fast("train.ema_decay=0"),
+    "no_image_l1": _fast("method.image_weight=0"),
+    "no_target": _fast("method.target_weight=0"),
+    "published_critic": _fast("method.discriminator={kind: patch, channels: 4, layers: 2}"),
+    "critic_told_t": _fast("method.discriminator.told_timestep=true"),
+    "adversarial_10x": _fast("method.adversarial_weight=0.1"),
+    "attention": _fast("method.generator.attention=lowest"),
+    "two_blocks": _fast("method.generator.residual_blocks=2"),
+    "no_augment": _fast("data.augment={flip_probability: 0, contrast: 0}"),
+    "published_lr": _fast("train.lr=5e-5", "train.lr_schedule=constant"),
+    "full_precision": _fast("train.precision=32-true"),
+    "dropped_inputs": _fast("data.augment.drop_t1w=0.15", "data.augment.drop_flair=0.15"),
+}
+"""Every switch is one setting of `fast` (or the few that hang together), so a row says what that setting does."""
+
+
+def settings_of(name: str, options: argparse.Namespace, steps: int) -> RunConfig:
+    """A case's settings for a training of ``steps``; the adversarial term starts after a fifth, as published."""
+    case = CASES[name]
+    common = [
+        f"train.steps={steps}",
+        f"method.adversarial_start={steps // 5}",
+        f"train.lr_warmup={min(100, steps // 10)}",
+        f"train.validate_every={max(1, steps // 5)}",
+        f"train.checkpoint_every={max(1, steps // 2)}",
+        "train.log_every=10",
+        f"train.validation_steps={options.sample_steps}",
+        f"train.seed={options.seed}",
+        "data.validation_fraction=0.07",
+        "data.test_fraction=0.3",
+        "sample.sampler=ddim",
+        f"sample.steps={options.sample_steps}",
+        "sample.count=1",
+    ]
+    preset = load_config(case.preset)
+    if preset.train.lr_warmup == 0:
+        common.remove(f"train.lr_warmup={min(100, steps // 10)}")
+    if preset.train.ema_decay and "train.ema_decay=0" not in case.settings:
+        # a window of a tenth of the steps, whatever their number
+        common.append(f"train.ema_decay={max(0.9, min(0.9995, 1 - 10 / steps)):.5f}")
+    return load_config(case.preset, settings=[*common, *case.settings])
+
+
+def seconds_a_step(config: RunConfig, run: Path, cohort: Path) -> float:
+    """Cost of a training step with every phase at work, measured on the cohort's own volumes."""
+    steps = TIMED_STEPS + 2
+    changed = {"steps": steps, "validate_every": steps + 1, "checkpoint_every": steps + 1}
+    # Steps of the warm-up cost less than those with both players.
+    timed = config.model_copy(
+        update={
+            "train": config.train.model_copy(update=changed),
+            "method": config.method.model_copy(update={"adversarial_start": 0}),
+        }
+    )
+    clock = time.perf_counter if ON_GPU else time.process_time
+    stamps = []
+    fabric = make_fabric(timed.train)
+    visits = index_derivative(cohort)
+    data = prepare_material(timed, cohort, visits, RunFolder(run), Silent()).training
+    method = build_method(timed.method.model_dump(mode="json"))
+    trainer = Trainer(method, data, timed.data.augment, timed.train, fabric)
+    trainer.run(Hooks(on_step=lambda progress: stamps.append(clock())))
+    return statistics.median(np.diff(stamps[1:]))
+
+
+def run_case(name: str, options: argparse.Namespace) -> None:
+    """Train, synthesise and score one case in this process."""
+    folder, cohort = options.out / name, options.out / "cohort"
+    trial = settings_of(name, options, steps=10)
+    cost = seconds_a_step(trial, folder / "timing", cohort)
+    steps = max(10, int(options.seconds / cost))
+    config = settings_of(name, options, steps)
+    run = RunFolder(folder / "run")
+    api.train(config, cohort, run.path, resume=run.path.exists())
+    held_out = run.read_manifest().split["test"]
+    started = time.process_time()
+    api.synthesize(cohort, folder / "synthetic", run.path, participants=held_out)
+    synthesis = (time.process_time() - started) / len(held_out) / len(config.data.tracers)
+    api.evaluate(cohort, [folder / "synthetic"], folder / "evaluation")
+    cost_record = {"seconds_a_step": cost, "steps": steps, "cpu_seconds_a_volume": synthesis}
+    (folder / "cost.json").write_text(json.dumps(cost_record))
+
+
+def is_done(folder: Path) -> bool:
+    return (folder / "cost.json").is_file()
+
+
+def run_cases(names: list[str], options: argparse.Namespace) -> list[str]:
+    """Run what is not done, each case in a process of its own; the names of those that failed."""
+
+    def one(name: str) -> str | None:
+        arguments = [sys.executable, __file__, *sys.argv[1:], "--one", name]
+        threads = {} if ON_GPU else {"OMP_NUM_THREADS": "1"}
+        (options.out / name).mkdir(exist_ok=True)
+        with (options.out / name / "log.txt").open("a") as log:
+            done = subprocess.run(arguments, env=os.environ | threads, stdout=log, stderr=log, check=False)
+        print(f"{name}: {'done' if done.returncode == 0 else f'failed, see {log.name}'}", flush=True)
+        return None if done.returncode == 0 else name
+
+    waiting = [name for name in names if not is_done(options.out / name)]
+    with ThreadPoolExecutor(options.processes) as pool:
+        return [name for name in pool.map(one, waiting) if name]
+
+
+def read_scores(name: str, out: Path) -> pd.DataFrame:
+    """Per subject: index (tracer, subject), a column a metric; ``name`` may be one of evaluate's own methods."""
+    folder = name if (out / name).is_dir() else next(case for case in CASES if is_done(out / case))
+    table = pd.read_csv(out / folder / "evaluation" / "image_metrics.tsv", sep="\t", dtype={"subject": str})
+    wanted = "rela" if (out / name).is_dir() else name
+    return table[table["method"] == wanted].set_index(["tracer", "subject"])
+
+
+def rows(names: list[str], out: Path, seed: int) -> Iterator[dict[str, object]]:
+    """One row a tracer, case and metric: the mean, and the difference from `fast`, with intervals."""
+    reference = read_scores("fast", out)
+    for name in names:
+        scores = read_scores(name, out)
+        for tracer in sorted(set(scores.index.get_level_values("tracer"))):
+            for metric in METRICS:
+                a, b = (s.loc[tracer][metric].sort_index() for s in (scores, reference))
+                assert list(a.index) == list(b.index), name
+                mean = bootstrap_mean(a.to_numpy(float), BOOTSTRAP, seed)
+                gap = bootstrap_difference(a.to_numpy(float), b.to_numpy(float), BOOTSTRAP, seed)
+                yield (
+                    {"case": name, "tracer": tracer, "metric": metric, "n": mean.n}
+                    | _flat("mean", mean)
+                    | (_flat("minus_fast", gap))
+                )
+
+
+def _flat(prefix: str, value: Interval) -> dict[str, object]:
+    return {prefix: value.estimate, f"{prefix}_low": value.low, f"{prefix}_high": value.high}
+
+
+def markdown(table: pd.DataFrame, names: list[str], options: argparse.Namespace) -> str:
+    """Cases down, tracers across: PSNR, SSIM, MAE and what each differs from `fast`."""
+    device = torch.cuda.get_device_name() if ON_GPU else "one CPU thread a case"
+    lines = [
+        f"relapet {relapet.__version__}, {options.grid}, {options.subjects} simulated research subjects, "
+        f"{options.seconds:g} s of training a case ({device}), sampler ddim with {options.sample_steps} steps, "
+        f"n = {int(table['n'].max())} held-out subjects.",
+        "Mean over subjects; in brackets the 95 % bootstrap interval of the difference from `fast`.",
+    ]
+    for metric, title in METRICS.items():
+        part = table[table["metric"] == metric]
+        tracers = sorted(set(part["tracer"]))
+        lines += ["", f"### {title}", "", "| case | steps | " + " | ".join(tracers) + " |"]
+        lines += ["|---" * (2 + len(tracers)) + "|"]
+        for name in names:
+            cost = options.out / name / "cost.json"
+            steps = json.loads(cost.read_text())["steps"] if cost.is_file() else "-"
+            cells = [f"`{name}`", str(steps)]
+            for tracer in tracers:
+                row = part[(part["case"] == name) & (part["tracer"] == tracer)].iloc[0]
+                low, high = (f"{row[f'minus_fast_{end}']:+.3g}" for end in ("low", "high"))
+                cells.append(f"{row['mean']:.4g}" + ("" if name == "fast" else f" [{low}, {high}]"))
+            lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def draw_curves(names: list[str], out: Path) -> None:
+    """Validation error of each case against its share of the seconds."""
+    with house_style():
+        figure = new_figure(7.2, 2.8, "Validation error in training, mean over tracers")
+        axes = figure.add_subplot()
+        for number, name in enumerate(names):
+            log = pd.read_csv(RunFolder(out / name / "run").log, sep="\t")
+            curve = log[log["name"].str.startswith("mae/")].groupby("step")["value"].mean()
+            axes.plot(
+                curve.index / json.loads((out / name / "cost.json").read_text())["steps"],
+                curve,
+                color=PALETTE[number % len(PALETTE)],
+                marker=MARKERS[number // len(PALETTE) % len(MARKERS)],
+                markersize=3,
+                label=name,
+            )
+        axes.set(xlabel="share of the seconds", ylabel="MAE of few-step samples, SUVr")
+        axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), ncols=1 + len(names) // 16)
+        save_figure(figure, out / "learning.png")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("out", type=Path, nargs="?", default=Path("learning-output"))
+    parser.add_argument("--cases", nargs="+", choices=[*CASES, "all"], default=["fast", "released", "paper"])
+    parser.add_argument("--grid", choices=GRIDS, default="4mm")
+    parser.add_argument("--subjects", type=int, default=24)
+    parser.add_argument("--seconds", type=float, default=60, help="training time a case")
+    parser.add_argument("--sample-steps", type=int, default=5)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--processes", type=int, default=1, help="cases at a time")
+    parser.add_argument("--one", choices=CASES, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.one:
+        run_case(options.one, options)
+        return
+    cohort = options.out / "cohort"
+    if not cohort.exists():
+        config = SimulationConfig(subjects=options.subjects, grid=get_grid(options.grid), seed=31)
+        api.simulate(cohort, config, n_procs=options.processes)
+    names = list(CASES) if "all" in options.cases else list(dict.fromkeys(["fast", *options.cases]))
+    failed = run_cases(names, options)
+    done = [name for name in names if is_done(options.out / name)]
+    if "fast" in done:
+        shown = [*done, "tracer_mean", "visible_ceiling"]
+        table = pd.DataFrame(rows(shown, options.out, options.seed))
+        table.to_csv(options.out / "learning.tsv", sep="\t", index=False)
+        (options.out / "learning.md").write_text(text := markdown(table, shown, options), encoding="utf-8")
+        draw_curves(done, options.out)
+        print(text)
+    sys.exit(1 if failed else 0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,84 @@
+"""Writing synthetic maps in one space: images, sidecars and VOI tables, under names of BIDS-Derivatives."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pandas as pd
+
+from relapet.cohort.bids import Visit
+from relapet.cohort.grid import SPACE, Grid
+from relapet.cohort.nifti import save_volume
+from relapet.cohort.template import Atlas, load_atlas
+from relapet.files import atomic_path, write_json
+from relapet.sampling.synthesizer import Synthesis
+from relapet.types import Affine, Json
+
+
+@dataclass(frozen=True)
+class Place:
+    """A space and a grid that maps are written on, with the atlas's labels there."""
+
+    space: str
+    """BIDS label of the space."""
+    affine: Affine
+    atlas: Atlas
+    code: int
+    """NIfTI's code of the affine: 4 MNI, 1 scanner."""
+    reference: str
+    """What SpatialReference says: the space's name, or the URI of the image that defines it."""
+    resolution: str
+
+
+def template_place(grid: Grid) -> Place:
+    """The model's own grid in template space."""
+    return Place(SPACE, grid.affine, load_atlas(grid), 4, SPACE, f"{grid.voxel_size} mm isotropic")
+
+
+def write_synthesis(out: Path, visit: Visit, synthesis: Synthesis, place: Place, sidecar: Json) -> None:
+    """Write the mean map, the SD map of several samples, their sidecars and the VOI tables."""
+    tracer = synthesis.tracer
+    sidecar = {**sidecar, "SpatialReference": place.reference, "Resolution": place.resolution}
+    maps: dict[str, tuple[nib.Nifti1Image, str, Json]] = {
+        "synth": (synthesis.mean, f"synthetic {sidecar['Measure']}, not an acquisition", {})
+    }
+    if synthesis.sd is not None:
+        more = {"Description": "Standard deviation over the samples"}
+        maps["synthstd"] = (synthesis.sd, f"SD of synthetic {sidecar['Measure']} over samples", more)
+    for desc, (image, description, more) in maps.items():
+        path = visit.pet(out, tracer, desc, place.space)
+        data = np.asarray(image.dataobj)
+        save_volume(path, data, place.affine, description=description, code=place.code)
+        write_json(path.with_name(path.name.replace(".nii.gz", ".json")), {**sidecar, **more})
+    table, samples = voi_tables(synthesis, place)
+    _write_tsv(visit.voi_table(out, tracer, "synth", place.space), table)
+    if len(synthesis.samples) > 1:
+        _write_tsv(visit.voi_table(out, tracer, "synthsamples", place.space), samples)
+
+
+def voi_tables(synthesis: Synthesis, place: Place) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The VOI table (mean and SD over samples), and each sample's VOI means.
+
+    A VOI is every voxel of its label, whatever the brain mask says, as in `relapet.evaluation.voi`: a mask that
+    differs from person to person must not move the mean.
+    """
+    atlas, names = place.atlas, place.atlas.names
+    per_sample = pd.DataFrame({f"sample-{i}": atlas.means(v) for i, v in enumerate(synthesis.samples)})
+    indices = per_sample.index.to_list()
+    volumes = atlas.volumes_mm3(abs(float(np.linalg.det(place.affine[:3, :3]))))
+    head = pd.DataFrame({"index": indices, "name": [names[i] for i in indices]}, index=indices)
+    many = len(synthesis.samples) > 1
+    table = head.assign(
+        mean=per_sample.mean(axis=1),
+        sd=per_sample.std(axis=1, ddof=1) if many else float("nan"),
+        volume=[volumes[i] for i in indices],
+    )
+    return table, pd.concat([head, per_sample], axis=1)
+
+
+def _write_tsv(path: Path, table: pd.DataFrame) -> None:
+    with atomic_path(path) as temporary:
+        table.to_csv(temporary, sep="\t", index=False, na_rep="n/a", float_format="%.6g")
