@@ -30,3 +30,34 @@ def tiny_run(toy_source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
 
     config = load_config("demo", settings=(*TINY_SETTINGS, "train.steps=2"))
     return train(config, toy_source, tmp_path_factory.mktemp("tiny") / "run").path
+
+
+@pytest.fixture(scope="session")
+def as_scanned(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One subject as a scanner delivers it, written by the command line; read only."""
+    from relapet.cli import main
+
+    raw = tmp_path_factory.mktemp("as-scanned") / "raw"
+    arguments = ["simulate", str(raw), "--subjects", "1", "--as-scanned", "--seed", "4"]
+    assert main([*arguments, "--n-procs", "1", "--quiet"]) == 0
+    return raw
+
+
+@pytest.fixture(scope="session")
+def flat_layout(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The published release's layout: a folder whose files can be used, and one whose T1 is no image."""
+    import nibabel as nib
+    import numpy as np
+
+    from relapet.cohort.grid import GRIDS
+    from relapet.cohort.template import load_template
+
+    template = load_template(GRIDS["3mm"])
+    brain = nib.Nifti1Image(np.where(template.brain, template.t1, 0), GRIDS["3mm"].affine)
+    root = tmp_path_factory.mktemp("flat")
+    for name in ("A1", "A2"):
+        (root / name).mkdir()
+        for suffix in ("T1", "T2", "TAU"):
+            nib.save(brain, root / name / f"{name}_{suffix}.nii")
+    (root / "A2" / "A2_T1.nii").write_bytes(b"no image")
+    return root

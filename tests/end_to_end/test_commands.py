@@ -17,7 +17,6 @@ from relapet.api import demo
 from relapet.cli import main, normalise
 from relapet.cohort.bids import Visit, index_derivative, training_mean_path
 from relapet.cohort.grid import GRIDS
-from relapet.cohort.template import load_template
 from relapet.config import load_config
 from relapet.tracers import get_tracer, simulated_tracers
 from support import TINY_SETTINGS, write_toy_derivative
@@ -212,43 +211,36 @@ def test_arguments_as_users_type_them() -> None:
     ]
 
 
-def test_simulate_as_scanned_writes_raw_bids(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.slow
+def test_simulate_as_scanned_writes_raw_bids(as_scanned: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Raw images in native spaces, PET as frames with units and times; the truth lies apart from them."""
-    raw = tmp_path / "raw"
-    arguments = ["simulate", str(raw), "--subjects", "1", "--as-scanned", "--n-procs", "1", "--seed", "4"]
-    assert main(["simulate", str(raw), "--as-scanned", "--grid", "3mm"]) == 2
-    assert "--grid" in capsys.readouterr().err
-    assert not raw.exists()
-    assert main([*arguments, "--quiet"]) == 0
-    stem = raw / "sub-001" / "pet" / "sub-001_trc-AV1451_pet"
-    assert not list(raw.glob("sub-*/**/*space-*"))
-    frames = nib.load(stem.with_suffix(".nii.gz"))
-    sidecar = json.loads(stem.with_suffix(".json").read_text())
+    anat, pet = as_scanned / "sub-001" / "anat", as_scanned / "sub-001" / "pet"
+    assert not list(as_scanned.glob("sub-*/**/*space-*"))
+    frames = nib.load(pet / "sub-001_trc-AV1451_pet.nii.gz")
+    sidecar = json.loads((pet / "sub-001_trc-AV1451_pet.json").read_text())
     assert sidecar["Units"] == "Bq/mL"
     assert len(sidecar["FrameTimesStart"]) == frames.shape[3]
-    t1w = nib.load(raw / "sub-001" / "anat" / "sub-001_T1w.nii.gz")
-    flair = nib.load(raw / "sub-001" / "anat" / "sub-001_FLAIR.nii.gz")
-    assert t1w.header.get_zooms() == pytest.approx((1, 1, 1))
-    assert flair.header.get_zooms() == pytest.approx((1, 1, 3))
-    assert list(pd.read_csv(raw / "participants.tsv", sep="\t")["participant_id"]) == ["sub-001"]
-    truth = raw / "derivatives" / "truth" / "sub-001"
-    assert (truth / "anat" / "sub-001_desc-dk_dseg.nii.gz").is_file()
-    assert main(arguments) == 2
+    assert nib.load(anat / "sub-001_T1w.nii.gz").header.get_zooms() == pytest.approx((1, 1, 1))
+    assert nib.load(anat / "sub-001_FLAIR.nii.gz").header.get_zooms() == pytest.approx((1, 1, 3))
+    assert list(pd.read_csv(as_scanned / "participants.tsv", sep="\t")["participant_id"]) == ["sub-001"]
+    assert (
+        as_scanned / "derivatives" / "truth" / "sub-001" / "anat" / "sub-001_desc-dk_dseg.nii.gz"
+    ).is_file()
+    assert main(["simulate", str(as_scanned), "--subjects", "1", "--as-scanned"]) == 2
     assert "already holds subjects" in capsys.readouterr().err
 
 
+def test_as_scanned_takes_no_other_grid(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["simulate", str(tmp_path / "raw"), "--as-scanned", "--grid", "3mm"]) == 2
+    assert "--grid" in capsys.readouterr().err
+    assert not (tmp_path / "raw").exists()
+
+
 def test_import_layout_makes_the_release_model_ready(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    flat_layout: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    template = load_template(GRIDS["3mm"])
-    brain = nib.Nifti1Image(np.where(template.brain, template.t1, 0), GRIDS["3mm"].affine)
-    for name in ("A1", "A2"):
-        (tmp_path / "flat" / name).mkdir(parents=True)
-        for suffix in ("T1", "T2", "TAU"):
-            nib.save(brain, tmp_path / "flat" / name / f"{name}_{suffix}.nii")
-    (tmp_path / "flat" / "A2" / "A2_T1.nii").write_bytes(b"no image")
     out = tmp_path / "out"
-    arguments = ["import-layout", str(tmp_path / "flat"), str(out), "--grid", "4mm", "--quiet"]
+    arguments = ["import-layout", str(flat_layout), str(out), "--grid", "4mm", "--quiet"]
     assert main([*arguments, "--units", "counts"]) == 2
     assert "--units" in capsys.readouterr().err
     assert not out.exists()

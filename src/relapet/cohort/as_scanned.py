@@ -241,9 +241,6 @@ def write_as_scanned(
             "GeneratedBy": [{"Name": "relapet", "Version": relapet.__version__, "Description": NOTE}],
         },
     )
-    write_text(
-        truth_root(root) / ".bidsignore", "**/*_desc-templatemm_map.nii.gz\n**/*_desc-positions.json\n"
-    )
     write_dataset_description(truth_root(root), "Truth of the relapet as-scanned cohort", [], Simulated=True)
     return root
 

@@ -14,10 +14,28 @@ from typing import Any
 import relapet
 from relapet.cohort.grid import SPACE
 from relapet.errors import InputError
-from relapet.files import write_json
+from relapet.files import write_json, write_text
 from relapet.tracers import TracerSpec, load_tracers
 
 BIDS_VERSION = "1.10.0"
+_BEYOND_BIDS = (
+    "*_mimap.*",
+    "*_suvr.tsv",
+    "*_xfm*",
+    "tpl-*",
+    "truth",
+    "latents.*",
+    "*_desc-templatemm_map.nii.gz",
+    "*_desc-positions.json",
+    "figures",
+    "logs",
+    "*.html",
+)
+"""What relapet's derivatives hold beyond the published standard, as patterns for .bidsignore.
+
+Names of PET maps and of transforms follow the proposals for PET derivatives (BEP 23) and for transforms (BEP 14),
+which the validator does not know yet.
+"""
 NATIVE_SPACE = "T1w"
 """Label of a visit's own space: that of its T1w, as fMRIPrep and PETPrep call it."""
 
@@ -125,7 +143,8 @@ def training_mean_path(root: Path, tracer: TracerSpec) -> Path:
 
 
 def write_dataset_description(root: Path, name: str, sources: list[str], **extra: Any) -> None:
-    """Write dataset_description.json of a derivative that relapet made."""
+    """Write dataset_description.json and .bidsignore of a derivative that relapet made."""
+    write_text(Path(root) / ".bidsignore", "\n".join(_BEYOND_BIDS) + "\n")
     write_json(
         Path(root) / "dataset_description.json",
         {

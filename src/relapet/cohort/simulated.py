@@ -60,7 +60,7 @@ def _pet_sidecar(config: SimulationConfig, subject: SimulatedSubject, tracer: Tr
         subject,
         Content=kind,
         TracerName=tracer.ligand,
-        Units="arbitrary",
+        Units="unitless",
         Measure="SUVR",
         ReferenceRegion=tracer.reference_region.name,
         WindowMinutes=list(tracer.window_minutes),

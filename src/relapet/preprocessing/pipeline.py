@@ -31,7 +31,7 @@ class PreprocessConfig:
     """All that decides how raw scans are made model-ready."""
 
     grid: Grid = GRIDS["1mm"]
-    syn_iterations: tuple[int, ...] = (60, 20)
+    syn_iterations: tuple[int, ...] = (60, 10)
     """Iterations of the nonlinear registration at 4 and 2 mm."""
     fwhm_mm: float | None = None
     """Common PET resolution to smooth to, mm; None leaves each scan as it is. Needs ``scanner_fwhm_mm``."""
@@ -95,8 +95,8 @@ def preprocess(
         "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS", str(max(1, (os.cpu_count() or 1) // config.n_procs))
     )
     load_ants()
-    write_dataset_description(out, "relapet preprocess", [Path(bids).resolve().as_uri()])
-    write_text(out / ".bidsignore", "*.html\nlogs/\n**/figures/\n**/*_xfm*\n")
+    raw = Path(bids).resolve().as_uri()
+    write_dataset_description(out, "relapet preprocess", [raw], DatasetLinks={"raw": raw})
     results: dict[str, VisitResult] = {}
     with messages.track("preprocess", len(visits)) as advance:
         for result in _each(visits, Path(bids), out, config):

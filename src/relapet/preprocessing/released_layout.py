@@ -108,13 +108,13 @@ def _import_one(folder: Path, visit: Visit, out: Path, unit: str, grid: Grid) ->
     paths = {suffix: _find(folder, suffix) for suffix in (*_MRI, *_PET)}
     images = {suffix: load_volume(path) for suffix, path in paths.items() if path is not None}
     ready = bring_to_grid(images.get("T1"), images.get("T2"), None, grid, str(folder))
-    record: Json = {"SkullStripped": True, "Units": "arbitrary", "Sources": [str(folder)]}
+    record: Json = {"SkullStripped": True, "Units": "arbitrary", "Sources": [folder.resolve().as_uri()]}
     for data, target in ((ready.t1w, visit.t1w(out)), (ready.flair, visit.flair(out))):
         if data is not None:
             save_volume(target, np.where(ready.mask, data, 0), grid.affine)
             write_json(sidecar_of(target), record)
     save_volume(visit.mask(out), ready.mask, grid.affine, np.uint8)
-    write_json(sidecar_of(visit.mask(out)), {"Type": "Brain", "Sources": [str(folder)]})
+    write_json(sidecar_of(visit.mask(out)), {"Type": "Brain", "Sources": [folder.resolve().as_uri()]})
     for suffix, name in _PET.items():
         if suffix in images:
             _write_pet(images[suffix], get_tracer(name), visit, out, (unit, grid, str(paths[suffix])))
@@ -136,8 +136,9 @@ def _write_pet(
         {
             "Measure": "SUVR",
             "TracerName": tracer.ligand,
-            "Units": unit,
+            "Units": "unitless",
+            "SourceUnits": unit,
             "ReferenceMean": mean,
-            "Sources": [name],
+            "Sources": [Path(name).resolve().as_uri()],
         },
     )

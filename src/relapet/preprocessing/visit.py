@@ -70,6 +70,7 @@ def process_visit(raw: RawVisit, names: Names, bids: Path, settings: Settings, s
     for tracer, path in raw.pet:
         try:
             details["Pet"][tracer.name] = _pet(tracer, path, names, mri, settings, say)
+            _describe_pet(tracer, path, names, bids, details["Pet"][tracer.name])
         except SubjectError as error:
             problems.append(str(error))
     if not problems:
@@ -96,20 +97,29 @@ def _outputs(raw: RawVisit, names: Names) -> list[Path]:
     return paths
 
 
-def _describe_mri(raw: RawVisit, names: Names, bids: Path) -> None:
-    def sources(path: Path) -> list[str]:
-        return [f"bids:raw:{path.relative_to(bids).as_posix()}"]
+def _source(path: Path, bids: Path) -> str:
+    """BIDS URI of a raw file; dataset_description.json says where "raw" lies."""
+    return f"bids:raw:{path.relative_to(bids).as_posix()}"
 
+
+def _describe_pet(tracer: TracerSpec, path: Path, names: Names, bids: Path, record: Json) -> None:
+    sidecar = {"Measure": "SUVR", "Units": "unitless", "TracerName": tracer.ligand, "Space": SPACE}
+    write_json(
+        sidecar_of(names.visit.pet(names.root, tracer)),
+        {**sidecar, **record, "Sources": [_source(path, bids)]},
+    )
+
+
+def _describe_mri(raw: RawVisit, names: Names, bids: Path) -> None:
     visit, root = raw.visit, names.root
-    write_json(sidecar_of(names.native_t1w), {"SkullStripped": False, "Sources": sources(raw.t1w)})
-    write_json(sidecar_of(names.native_mask), {"Type": "Brain", "Sources": sources(raw.t1w)})
+    t1w = [_source(raw.t1w, bids)]
+    write_json(sidecar_of(names.native_t1w), {"SkullStripped": False, "Sources": t1w})
+    write_json(sidecar_of(names.native_mask), {"Type": "Brain", "Sources": t1w})
     scaled = {"SkullStripped": True, "Units": "arbitrary", "Scaling": "white matter's median is 1"}
-    write_json(sidecar_of(visit.t1w(root)), {**scaled, "Sources": sources(raw.t1w)})
-    write_json(sidecar_of(visit.mask(root)), {"Type": "Brain", "Sources": sources(raw.t1w)})
+    write_json(sidecar_of(visit.t1w(root)), {**scaled, "Sources": t1w})
+    write_json(sidecar_of(visit.mask(root)), {"Type": "Brain", "Sources": t1w})
     if raw.flair is not None:
-        write_json(
-            sidecar_of(visit.flair(root)), {**scaled, "Sources": [*sources(raw.flair), *sources(raw.t1w)]}
-        )
+        write_json(sidecar_of(visit.flair(root)), {**scaled, "Sources": [_source(raw.flair, bids), *t1w]})
 
 
 def _draw_mri(mri: Mri, names: Names, settings: Settings) -> None:
@@ -166,7 +176,7 @@ def _pet(tracer: TracerSpec, path: Path, names: Names, mri: Mri, settings: Setti
         f"{tracer.ligand}, SUVr, over the T1w",
     )  # fmt: skip
     record: Json = {
-        "Units": unit,
+        "SourceUnits": unit,
         "ReferenceRegion": tracer.reference_region.name if unit != "SUVR" else "as in the input",
         "ReferenceMean": mean,
         "Frames": list(index),
@@ -178,10 +188,6 @@ def _pet(tracer: TracerSpec, path: Path, names: Names, mri: Mri, settings: Setti
             "EndMinutes": chosen.end_minutes,
             "WindowCovered": round(chosen.covered, 4),
         }
-    write_json(
-        sidecar_of(names.visit.pet(names.root, tracer)),
-        {"Measure": "SUVR", "TracerName": tracer.ligand, "Space": SPACE, **record},
-    )
     return record
 
 
