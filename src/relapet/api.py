@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from relapet.calibration import calibrate_run, intervals_for
 from relapet.cohort.as_scanned import AsScannedConfig, write_as_scanned
 from relapet.cohort.grid import get_grid
 from relapet.cohort.simulated import SimulationConfig, simulate_cohort
@@ -19,11 +20,13 @@ from relapet.preprocessing.pipeline import preprocess as preprocess_dataset
 from relapet.preprocessing.released_layout import ImportOutcome
 from relapet.preprocessing.released_layout import import_layout as import_folders
 from relapet.released_run import import_weights
+from relapet.report.gallery import draw_evaluation
 from relapet.report.subjects import draw_subject
 from relapet.runs import RunFolder
 from relapet.sampling.synthesize import Outcome, Request, choose_visits, synthesize_dataset
 from relapet.sampling.synthesizer import Synthesizer
 from relapet.tracers import get_tracer
+from relapet.training.distributed import is_first_process
 from relapet.training.train import TrainOptions, train_run
 from relapet.validation import Validation
 
@@ -89,10 +92,18 @@ def train(
     resume: bool = False,
     messages: Messages | None = None,
 ) -> RunFolder:
-    """Train a model on model-ready derivatives; raises InputError, TrainingError and Stopped."""
+    """Train a model on model-ready derivatives, and calibrate it on its validation subjects.
+
+    Raises InputError, TrainingError and Stopped.
+    """
+    messages = messages or Silent()
     validate = Validation(config.sample, config.train.validation_steps)
-    options = TrainOptions(resume=resume, validate=validate, messages=messages or Silent())
-    return train_run(config, Path(derivatives), Path(run), options)
+    options = TrainOptions(resume=resume, validate=validate, messages=messages)
+    folder = train_run(config, Path(derivatives), Path(run), options)
+    if is_first_process():
+        messages.say("Calibrating VOI intervals on the validation subjects.")
+        calibrate_run(folder, Path(derivatives), messages)
+    return folder
 
 
 def synthesize(
@@ -111,11 +122,14 @@ def synthesize(
     unusable call; a visit that fails is in the outcome.
     """
     synthesizer = Synthesizer.from_run(model)
+    messages = messages or Silent()
+    sample = synthesizer.sample.model_copy(update=dict(settings or {}))
     request = Request(
         tracers=tuple(synthesizer.tracer(name) for name in tracers or synthesizer.manifest.tracers),
-        sample=synthesizer.sample.model_copy(update=dict(settings or {})),
+        sample=sample,
         participants=None if participants is None else tuple(participants),
         spaces=tuple(output_spaces),
+        intervals=intervals_for(synthesizer, sample, messages),
     )
     return synthesize_dataset(Path(source), Path(out), synthesizer, request, messages)
 
@@ -127,13 +141,20 @@ def evaluate(
     options: Options | None = None,
     messages: Messages | None = None,
 ) -> Evaluation:
-    """Score synthetic trees against the measured one; raises InputError and LeakError."""
+    """Score synthetic trees against the measured one: tables into ``out``, figures into ``out``/figures.
+
+    Raises InputError where nothing can be compared, and LeakError, after the tables are written and before the
+    figures, for a method that scores above what MRI can show.
+    """
     messages = messages or Silent()
     with messages.track("evaluate", 1.0) as advance:
         options = replace(
-            options or Options(), on_progress=lambda done, of: advance(done / of, f"{done} of {of}")
+            options or Options(), on_progress=lambda done, of: advance(done / of, f"{done} of {of} scans")
         )
-        return evaluate_trees(Path(real), [Path(path) for path in synthetic], Path(out), options)
+        result = evaluate_trees(Path(real), [Path(path) for path in synthetic], Path(out), options)
+    with messages.track("draw", 1.0) as advance:
+        draw_evaluation(result, lambda done, of: advance(done / of, f"{done} of {of} figures"), messages.warn)
+    return result
 
 
 def demo(

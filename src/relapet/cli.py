@@ -27,7 +27,10 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-LIST_OPTIONS = ("--tracer", "--participant-label", "--session-label", "--set", "--output-space")
+LIST_OPTIONS = (
+    *("--tracer", "--participant-label", "--session-label", "--set"),
+    *("--output-space", "--outcome", "--compare"),
+)
 """Options that take several values at once: ``--tracer tau pib``."""
 
 
@@ -269,7 +272,10 @@ def import_weights(
     terminal.say(f"Run folder written to {run}.")
 
 
-@app.command(epilog="Example: `relapet evaluate cohort synthetic evaluation`")
+@app.command(
+    epilog="Example: `relapet evaluate cohort synthetic evaluation --phenotype cohort/phenotype/cognition.tsv "
+    "--outcome memory tau_positivity`"
+)
 def evaluate(
     real: Annotated[Path, typer.Argument(help="Derivative with measured SUVr maps.")],
     synthetic: Annotated[Path, typer.Argument(help="Derivative that relapet synthesize wrote.")],
@@ -281,20 +287,41 @@ def evaluate(
     atlas: Annotated[
         Path | None, typer.Option(help="Own atlas, NIfTI with a TSV (index, name) beside it.")
     ] = None,
+    phenotype: Annotated[
+        Path | None, typer.Option(help="TSV with participant_id and outcomes to predict.")
+    ] = None,
+    outcome: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Columns of the phenotype (or tau_positivity, pib_positivity) to predict from MRI, "
+            "with synthetic and with measured PET."
+        ),
+    ] = None,
+    internal: Annotated[
+        Path | None,
+        typer.Option(help="Evaluation of the same methods on their own site; the drop from it is written."),
+    ] = None,
     quiet: Quiet = False,
     debug: Debug = False,
     version: Version = False,
 ) -> None:
-    """Score synthetic against measured PET: image and region metrics, beside tracer_mean and the ceilings."""
+    """Score synthetic against measured PET: tables, statistics and figures, beside tracer_mean and the ceilings."""
     from relapet import api
     from relapet.evaluation.evaluate import Options
 
     terminal = Terminal(quiet)
     chosen = tuple(participant_label) if participant_label else None
-    options = Options(atlas=atlas, participants=chosen)
+    options = Options(
+        atlas=atlas,
+        participants=chosen,
+        phenotype=phenotype,
+        outcomes=tuple(outcome or ()),
+        internal=internal,
+    )
     result = api.evaluate(real, [synthetic, *(compare or [])], out, options, terminal)
     _show_evaluation(terminal, result.out)
-    _exit_for_failures({f"{p.subject} {p.tracer} {p.method}": p.reason for p in result.problems})
+    problems = {f"{p.subject} {p.session} {p.tracer} {p.method}": p.reason for p in result.problems}
+    _exit_for_failures(problems | result.unmet)
 
 
 @app.command(epilog="Example: `relapet info presets demo`")
@@ -337,7 +364,7 @@ def _show_evaluation(terminal: Terminal, out: Path) -> None:
     if not terminal.quiet:
         summary = (out / "summary.md").read_text(encoding="utf-8")
         terminal.out.print(Markdown(summary) if terminal.out.is_terminal else summary, markup=False)
-    terminal.say(f"Tables written to {out}.")
+    terminal.say(f"Tables and figures written to {out}.")
 
 
 def _check_level(level: str) -> None:

@@ -2,6 +2,7 @@
 
 config.yaml        every setting, resolved
 manifest.json      what it was trained on and with (see `Manifest`)
+calibration.json   half-widths of VOI intervals, from the validation subjects
 weights/           generator.safetensors (raw), generator_ema.safetensors, training_mean.safetensors (SUVr)
 checkpoint/        what an exact resume needs
 log.tsv, figures/
@@ -91,6 +92,11 @@ class RunFolder:
     def manifest(self) -> Path:
         """What it was trained on and with."""
         return self.path / "manifest.json"
+
+    @property
+    def calibration(self) -> Path:
+        """Half-widths of VOI intervals, from the validation subjects."""
+        return self.path / "calibration.json"
 
     @property
     def weights(self) -> Path:

@@ -232,6 +232,41 @@ def test_unusable_calls(
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--atlas", "atlas.nii.gz"], "has no label table"),
+        (
+            ["--phenotype", "scores.tsv", "--outcome", "attention"],
+            "lacks the column attention; it has: memory",
+        ),
+        (["--phenotype", "scores.tsv"], "without --outcome"),
+        (["--outcome", "memory"], "needs --phenotype"),
+        (["--phenotype", "none.tsv", "--outcome", "memory"], "none.tsv is not a readable"),
+        (["--internal", "none"], "give a folder that evaluate wrote"),
+        (["--participant-label", "99"], "no participant 99"),
+    ],
+)
+def test_evaluate_refuses_in_one_sentence_and_writes_nothing(
+    options: list[str],
+    words: str,
+    three: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    people = "\n".join(f"sub-{number:02d}\t{60 + number}" for number in range(1, 4))
+    (three / "participants.tsv").write_text(f"participant_id\tage\n{people}\n")
+    Path("scores.tsv").write_text(f"participant_id\tmemory\n{people}\n")
+    assert main(["evaluate", str(three), str(three), "out", *options]) == 2
+    said = capsys.readouterr().err
+    assert words in said
+    assert said.startswith("relapet: error: ")
+    assert len(said.strip().splitlines()) == 1
+    assert not Path("out").exists()
+
+
 def test_a_traceback_only_when_asked_for(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["evaluate", "nowhere", "nowhere", str(tmp_path), "--debug"]) == 2
     assert "Traceback" in capsys.readouterr().err

@@ -91,6 +91,10 @@ class VisitFiles:
     mask: Path | None = None
     pet: dict[str, Path] = field(default_factory=dict)
     """Tracer name to measured or synthetic SUVr map."""
+    space: str = SPACE
+    """Space of the MRI."""
+    foreign: bool = False
+    """Whether the MRI is another pipeline's, to be masked and resampled first."""
 
 
 _VISIT_FOLDERS = re.compile(r"^sub-([A-Za-z0-9]+)(?:/ses-([A-Za-z0-9]+))?$")

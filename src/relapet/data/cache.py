@@ -12,9 +12,11 @@ import numpy.typing as npt
 
 from relapet.cohort.bids import VisitFiles
 from relapet.cohort.grid import Grid
-from relapet.data.volumes import MriScaling, load_condition, load_on_grid
+from relapet.data.volumes import MriScaling, load_condition, load_pet
 from relapet.errors import VolumeError
 from relapet.files import atomic_path, sha256
+from relapet.preprocessing.frames import sidecar_of
+from relapet.preprocessing.measured import is_model_ready
 from relapet.tracers import TracerSpec
 from relapet.types import Volume
 
@@ -45,8 +47,10 @@ class Cache:
         for tracer in tracers:
             path = files.pet.get(tracer.name)
             if path is not None:
+                # How another pipeline's PET is read depends on what its sidecar says.
+                sources = [path] if is_model_ready(path) else [path, sidecar_of(path)]
                 self._store(
-                    f"{files.visit.stem} {tracer.name}", [path], partial(load_on_grid, path, self.grid)
+                    f"{files.visit.stem} {tracer.name}", sources, partial(load_pet, path, tracer, self.grid)
                 )
 
     def condition(self, files: VisitFiles) -> Half:

@@ -31,6 +31,10 @@ class DataConfig(BaseModel):
     inputs: tuple[Modality, ...] = Field(
         ("T1w", "FLAIR"), min_length=1, description="MRI that the model sees; one left out is background"
     )
+    grid: Literal["1mm", "2.5mm", "3mm", "4mm"] | None = Field(
+        None,
+        description="voxel grid; needed for derivatives of other pipelines, else that of the derivatives",
+    )
     pet_scaling: PetScaling = Field(
         "suvr_window",
         description="suvr_window: each tracer's fixed window; minmax: each volume's own range, which loses SUVr",

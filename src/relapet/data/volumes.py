@@ -10,7 +10,10 @@ import numpy as np
 from relapet.cohort.bids import VisitFiles
 from relapet.cohort.grid import GRIDS, Grid, find_grid
 from relapet.cohort.nifti import load_volume
-from relapet.errors import SubjectError, VolumeError
+from relapet.errors import InputError, SubjectError, VolumeError
+from relapet.preprocessing.measured import is_model_ready, load_suvr
+from relapet.preprocessing.template_space import bring_to_grid
+from relapet.tracers import TracerSpec
 from relapet.types import Mask, Volume
 
 Window = tuple[float, float]
@@ -82,25 +85,49 @@ def load_on_grid(path: Path, grid: Grid) -> Volume:
     return np.asarray(image.dataobj, dtype=np.float32)
 
 
+def load_pet(path: Path, tracer: TracerSpec, grid: Grid) -> Volume:
+    """Measured SUVr on a grid: a model-ready map as it is, another pipeline's PET made so (see `load_suvr`)."""
+    return load_on_grid(path, grid) if is_model_ready(path) else load_suvr(path, tracer, grid)
+
+
 def load_condition(files: VisitFiles, grid: Grid, scaling: MriScaling = "robust") -> Volume:
     """The model's input of one visit: T1w and FLAIR scaled, ``(2, X, Y, Z)``; an absent one is background."""
-    if files.mask is None:
-        raise SubjectError(f"{files.visit.stem} has no brain mask; run relapet preprocess on it.")
-    mask = load_on_grid(files.mask, grid) > 0.5
+    *volumes, mask = _load_mri(files, grid)
     channels = []
-    for path in (files.t1w, files.flair):
-        if path is None:
+    for path, volume in zip((files.t1w, files.flair), volumes, strict=True):
+        if volume is None:
             channels.append(np.full(grid.shape, BACKGROUND, dtype=np.float32))
             continue
         try:
-            channels.append(scale_mri(load_on_grid(path, grid), mask, scaling))
+            channels.append(scale_mri(volume, mask, scaling))
         except ValueError as error:
             raise VolumeError(f"{path}: {error}; check the image and its mask.") from error
     return np.stack(channels)
 
 
+def _load_mri(files: VisitFiles, grid: Grid) -> tuple[Volume | None, Volume | None, Mask]:
+    """T1w, FLAIR and brain mask on a grid; another pipeline's are masked and resampled."""
+    if files.mask is None:
+        raise SubjectError(f"{files.visit.stem} has no brain mask; run relapet preprocess on it.")
+    paths = (files.t1w, files.flair)
+    if files.foreign:
+        t1w, flair = (None if path is None else load_volume(path) for path in paths)
+        ready = bring_to_grid(t1w, flair, load_volume(files.mask), grid, files.visit.stem)
+        return ready.t1w, ready.flair, ready.mask
+    t1w, flair = (None if path is None else load_on_grid(path, grid) for path in paths)
+    return t1w, flair, load_on_grid(files.mask, grid) > 0.5
+
+
 def derivative_grid(files: VisitFiles) -> Grid:
-    """The known grid of a visit's T1w (or FLAIR); raises VolumeError for any other."""
+    """The known grid of a visit's T1w (or FLAIR).
+
+    Raises VolumeError for any other, InputError for another pipeline's, which has none of relapet's grids.
+    """
+    if files.foreign:
+        raise InputError(
+            f"{files.visit.folder(Path(), 'anat')} is another pipeline's, on a grid of its own; set data.grid, for "
+            "example data.grid=2.5mm."
+        )
     path = files.t1w or files.flair
     if path is None:
         raise SubjectError(f"{files.visit.stem} has neither T1w nor FLAIR; add them or exclude the subject.")

@@ -9,6 +9,7 @@ scanner, and nothing for one given subject: the probability is over subjects.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -17,10 +18,21 @@ import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from relapet.errors import InputError
-from relapet.evaluation.uncertainty import KEYS, UncertaintyConfig, coverage_table, read_voi_tables
+from relapet.evaluation.uncertainty import (
+    KEYS,
+    UncertaintyConfig,
+    coverage_table,
+    pair_with_real,
+    read_voi_tables,
+)
 from relapet.files import read_json, write_json
 
 Floats = npt.NDArray[np.float64]
+
+CONFORMAL = "conformal"
+"""Name, in the column interval, of calibrated intervals."""
+LEVEL_KEY = "IntervalLevel"
+"""Key of a VOI table's JSON: the probability with which low and high hold the measured value."""
 
 # Added to the samples' SD before it scales a residual: samples that agree by chance are no certainty. A
 # constant, not an estimate, so that the scores stay exchangeable.
@@ -46,7 +58,20 @@ class Calibration(BaseModel):
     """Whether residuals are scaled by the SD over samples."""
     levels: tuple[float, ...] = Field(min_length=1)
     weights_sha256: str = ""
+    sampling: dict[str, str | int] = Field(default_factory=dict)
+    """Settings of the sampler that the residuals come from; intervals hold for synthesis with the same alone."""
     vois: dict[str, dict[str, VoiCalibration]]
+
+    def best_level(self) -> float | None:
+        """The highest level at which every interval has ends; None where there is none."""
+        bounded = [
+            level
+            for level in self.levels
+            if all(
+                v.half_width[_key(level)] is not None for vois in self.vois.values() for v in vois.values()
+            )
+        ]
+        return max(bounded, default=None)
 
     def unbounded(self) -> list[str]:
         """A sentence for each tracer and level whose intervals have no ends."""
@@ -97,7 +122,12 @@ def read_predictions(root: Path) -> pd.DataFrame:
     return joined.reindex(columns=[*KEYS, "mean", "sd"])
 
 
-def calibrate(pairs: pd.DataFrame, config: UncertaintyConfig, weights_sha256: str = "") -> Calibration:
+def calibrate(
+    pairs: pd.DataFrame,
+    config: UncertaintyConfig,
+    weights_sha256: str = "",
+    sampling: Mapping[str, str | int] | None = None,
+) -> Calibration:
     """Half-widths of intervals from validation subjects: columns of `read_predictions` and real_suvr.
 
     Residuals are scaled by the samples' SD where every row has one. One visit a subject is used, the first,
@@ -112,7 +142,13 @@ def calibrate(pairs: pd.DataFrame, config: UncertaintyConfig, weights_sha256: st
         ends = {_key(level): conformal_quantile(values, level) for level in config.levels}
         half_width = {key: end if math.isfinite(end) else None for key, end in ends.items()}
         vois.setdefault(str(tracer), {})[str(voi)] = VoiCalibration(n=values.size, half_width=half_width)
-    return Calibration(scaled=scaled, levels=config.levels, weights_sha256=weights_sha256, vois=vois)
+    return Calibration(
+        scaled=scaled,
+        levels=config.levels,
+        weights_sha256=weights_sha256,
+        sampling=dict(sampling or {}),
+        vois=vois,
+    )
 
 
 def _scale(table: pd.DataFrame, scaled: bool) -> Floats:
@@ -153,17 +189,46 @@ def _half_width(calibration: Calibration, tracer: str, voi: str, level: float) -
     return math.inf if end is None else end
 
 
-def conformal_coverage(
-    calibration: Calibration, pairs: pd.DataFrame, config: UncertaintyConfig
-) -> pd.DataFrame:
-    """`coverage_table` of the calibrated intervals on test subjects (VOIs that were calibrated)."""
-    rows = []
-    for level in calibration.levels:
-        table = add_intervals(calibration, pairs, level).dropna(subset=["low", "high"])
-        covered = (table["low"] <= table["real_suvr"]) & (table["real_suvr"] <= table["high"])
-        width = table["high"] - table["low"]
-        rows.append(table[KEYS].assign(level=level, covered=covered.astype(float), width=width))
-    return coverage_table(pd.concat(rows, ignore_index=True), config)
+def interval_coverage(pairs: pd.DataFrame, config: UncertaintyConfig) -> pd.DataFrame:
+    """`coverage_table` of intervals: columns of `KEYS`, level, low, high and real_suvr."""
+    known = pairs.dropna(subset=["low", "high"])
+    covered = (known["low"] <= known["real_suvr"]) & (known["real_suvr"] <= known["high"])
+    width = known["high"] - known["low"]
+    rows = known[[*KEYS, "level"]].assign(covered=covered.astype(float), width=width)
+    return coverage_table(rows, config)
+
+
+def judge_intervals(
+    trees: Mapping[str, Path], measured: pd.DataFrame, config: UncertaintyConfig
+) -> pd.DataFrame | None:
+    """Coverage of the intervals that synthetic trees, by method, hold (see `read_intervals`); None without any."""
+    parts = []
+    for method, root in trees.items():
+        intervals = read_intervals(root)
+        if intervals is not None:
+            pairs = pair_with_real(intervals, measured)
+            table = interval_coverage(pairs, config).assign(interval=CONFORMAL)
+            table.insert(1, "method", method)
+            parts.append(table)
+    return pd.concat(parts, ignore_index=True) if parts else None
+
+
+def read_intervals(root: Path) -> pd.DataFrame | None:
+    """The intervals of a tree's VOI tables: subject, session, tracer, voi, mean, level, low, high; None without any.
+
+    Raises InputError where a table with intervals has no JSON beside it that gives their level.
+    """
+    parts = []
+    for path, frame in read_voi_tables(root, "synth").items():
+        if not {"low", "high"} <= set(frame.columns):
+            continue
+        level = read_json(path.with_suffix(".json")).get(LEVEL_KEY)
+        if not isinstance(level, float) or not 0 < level < 1:
+            raise InputError(
+                f"{path.with_suffix('.json')} lacks {LEVEL_KEY}, the level of the intervals; synthesize it anew."
+            )
+        parts.append(frame.assign(level=level)[[*KEYS, "mean", "level", "low", "high"]])
+    return pd.concat(parts, ignore_index=True) if parts else None
 
 
 def save_calibration(calibration: Calibration, path: Path) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +11,8 @@ import pandas as pd
 
 from relapet.errors import InputError
 from relapet.evaluation.mri_features import mri_feature_table
-from relapet.evaluation.prediction import PredictionConfig, Task
+from relapet.evaluation.prediction import Task
+from relapet.tracers import TracerSpec
 
 Floats = npt.NDArray[np.float64]
 
@@ -19,23 +20,36 @@ MIN_SUBJECTS = 20
 """Fewer complete subjects than this cannot carry a nested cross-validation."""
 MIN_CLASS = 10
 """Fewest subjects of the rarer class, so that every inner fold has both."""
+POSITIVITY = "_positivity"
+"""The outcome ``<tracer>_positivity`` is whether the measured composite is above the tracer's threshold."""
 FEATURE_SETS = ("mri", "mri+synthetic", "mri+real")
 """(a) MRI VOIs and demographics, (b) the same and synthetic PET VOIs, (c) the same and measured PET VOIs."""
 
 
 @dataclass(frozen=True)
-class DownstreamConfig:
-    """What is predicted from what."""
+class Outcome:
+    """What is predicted: one value a subject."""
 
-    column: str
-    """Column of the phenotype table."""
-    method: str
-    """Method of voi.tsv whose synthetic VOIs are used."""
-    tracers: tuple[str, ...] = ()
-    """Tracers whose VOIs are used; none means all that voi.tsv has of the method."""
+    name: str
+    values: pd.Series
+    """Index subject; 0 and 1 in a classification."""
+    task: Task
+    classes: tuple[str, str] | None
+    """What 0 and 1 stand for in a classification."""
+    source: str
+    """Where it is from, for messages."""
+
+
+@dataclass(frozen=True)
+class Background:
+    """What is known of the subjects without PET."""
+
+    mri: pd.DataFrame
+    """Features of `mri_feature_table`, sessions averaged; index subject."""
+    participants: pd.DataFrame
+    """participants.tsv; index subject."""
     demographics: tuple[str, ...] = ("age", "sex", "education")
     """Columns of participants.tsv; those that it lacks are left out and named in the result."""
-    prediction: PredictionConfig = field(default_factory=PredictionConfig)
 
 
 @dataclass(frozen=True)
@@ -45,13 +59,10 @@ class Design:
     subjects: list[str]
     outcome: Floats
     task: Task
-    classes: tuple[str, str] | None
-    """What 0 and 1 stand for in a classification."""
     blocks: dict[str, pd.DataFrame]
     """mri, demographics, synthetic:<tracer>, real:<tracer>; index subject."""
     excluded: dict[str, int]
     """How many subjects with an outcome lack each thing that is needed."""
-    missing_demographics: list[str]
 
     def features(self, name: str) -> list[Floats]:
         """The blocks ``(n, p)`` of one of `FEATURE_SETS`."""
@@ -63,21 +74,31 @@ class Design:
         ]
 
 
-def make_design(derivative: Path, voi: Path, phenotype: Path, config: DownstreamConfig) -> Design:
-    """Join MRI features, demographics, VOI table and phenotype on complete subjects; sessions are averaged.
+def read_background(derivative: Path) -> Background:
+    """MRI features and demographics of a derivative.
 
-    Raises InputError, naming file and column, for what is missing, and for fewer than 20 complete subjects.
+    Raises InputError where participants.tsv or all MRI is missing, VolumeError for MRI that cannot be used.
     """
-    outcome, classes = read_outcome(phenotype, config.column)
-    mri = mri_feature_table(derivative).drop(columns="session").groupby("subject").mean()
     participants = read_subject_table(Path(derivative) / "participants.tsv")
-    demographics = encode_demographics(participants, config.demographics)
-    pet = read_pet_blocks(voi, config)
-    needed = {"MRI": mri, "row in participants.tsv": demographics, **pet}
-    complete = outcome.index
+    mri = mri_feature_table(derivative).drop(columns="session").groupby("subject").mean()
+    return Background(mri, participants)
+
+
+def make_design(outcome: Outcome, background: Background, voi: pd.DataFrame, method: str) -> Design:
+    """Join outcome, MRI features, demographics and PET VOIs (voi.tsv) of a method on complete subjects.
+
+    Raises InputError for fewer than 20 complete subjects and for an outcome that does not vary enough.
+    """
+    demographics = encode_demographics(background.participants, background.demographics)
+    pet = pet_blocks(voi, method)
+    needed = {"MRI": background.mri, "row in participants.tsv": demographics, **pet}
+    scored = pd.Index(sorted({subject for frame in pet.values() for subject in frame.index}))
+    complete = outcome.values.index.intersection(scored)
     excluded = {}
+    if len(outcome.values) > len(complete):
+        excluded["scores of this evaluation"] = len(outcome.values) - len(complete)
     for what, frame in needed.items():
-        lacking = outcome.index.difference(frame.index)
+        lacking = outcome.values.index.intersection(scored).difference(frame.index)
         if len(lacking):
             excluded[what] = len(lacking)
         complete = complete.difference(lacking)
@@ -85,18 +106,16 @@ def make_design(derivative: Path, voi: Path, phenotype: Path, config: Downstream
     if len(subjects) < MIN_SUBJECTS:
         reasons = "; ".join(f"{count} lack {what}" for what, count in excluded.items()) or "none lacks a scan"
         raise InputError(
-            f"Only {len(subjects)} subjects have {config.column} of {phenotype}, MRI and PET VOIs of each "
-            f"tracer ({len(outcome)} have {config.column}; {reasons}); at least {MIN_SUBJECTS} are needed."
+            f"Only {len(subjects)} subjects have {outcome.name} of {outcome.source}, MRI and PET VOIs of each "
+            f"tracer ({len(outcome.values)} have {outcome.name}; {reasons}); at least {MIN_SUBJECTS} are needed."
         )
-    values = outcome.loc[subjects].to_numpy(np.float64)
-    task: Task = "regression" if classes is None else "classification"
-    _check_outcome(values, task, config.column, phenotype)
-    blocks = {"mri": mri, "demographics": demographics, **pet}
+    values = outcome.values.loc[subjects].to_numpy(np.float64)
+    _check_values(values, outcome)
+    blocks = {"mri": background.mri, "demographics": demographics, **pet}
     return Design(
         subjects=subjects,
         outcome=values,
-        task=task,
-        classes=classes,
+        task=outcome.task,
         # A VOI that some subject lacks (another grid) is left out for all.
         blocks={
             key: frame.loc[subjects] if key == "demographics" else frame.loc[subjects].dropna(axis=1)
@@ -104,7 +123,6 @@ def make_design(derivative: Path, voi: Path, phenotype: Path, config: Downstream
             if frame.shape[1]
         },
         excluded=excluded,
-        missing_demographics=[name for name in config.demographics if name not in participants],
     )
 
 
@@ -126,8 +144,8 @@ def read_subject_table(path: Path) -> pd.DataFrame:
     return frame
 
 
-def read_outcome(path: Path, column: str) -> tuple[pd.Series, tuple[str, str] | None]:
-    """The outcome by subject, missing ones left out, and the names of 0 and 1 where it has two values.
+def read_outcome(path: Path, column: str) -> Outcome:
+    """A column of a phenotype table, missing values left out; one with two values is a classification.
 
     Raises InputError for a missing column (naming those there are) and for words with other than two values.
     """
@@ -137,25 +155,42 @@ def read_outcome(path: Path, column: str) -> tuple[pd.Series, tuple[str, str] | 
     values = table[column].dropna()
     kinds = sorted(values.unique(), key=str)
     if len(kinds) == 2:
-        return values.map({kinds[0]: 0.0, kinds[1]: 1.0}), (str(kinds[0]), str(kinds[1]))
+        coded = values.map({kinds[0]: 0.0, kinds[1]: 1.0})
+        return Outcome(column, coded, "classification", (str(kinds[0]), str(kinds[1])), str(path))
     if not pd.api.types.is_numeric_dtype(values):
         raise InputError(
             f"The column {column} of {path} holds words with {len(kinds)} values; "
             "give numbers, or two values for a classification."
         )
-    return values.astype(np.float64), None
+    return Outcome(column, values.astype(np.float64), "regression", None, str(path))
 
 
-def _check_outcome(values: Floats, task: Task, column: str, path: Path) -> None:
-    if task == "regression" and values.std() == 0:
-        raise InputError(
-            f"The column {column} of {path} is {values[0]:g} in every complete subject; choose another."
-        )
-    if task == "classification":
+def positivity_outcome(voi: pd.DataFrame, tracer: TracerSpec) -> Outcome:
+    """Whether the measured composite of each subject is above the tracer's threshold; ``voi`` is voi.tsv.
+
+    Raises InputError for a tracer without threshold and for an atlas without its composite.
+    """
+    rule = tracer.positivity
+    rows = voi[(voi["tracer"] == tracer.name) & (voi["kind"] == "composite")]
+    rows = rows[rows["voi"] == (rule.composite if rule else "")].drop_duplicates("subject")
+    if rule is None or rows.empty:
+        raise InputError(f"Positivity of {tracer.name} is unknown: no threshold or no measured composite.")
+    values = rows.set_index(rows["subject"].str.removeprefix("sub-"))["real_suvr"] > rule.threshold
+    values.index.name = "subject"
+    name = f"{tracer.name}{POSITIVITY}"
+    source = f"measured {rule.composite} above {rule.threshold:g} SUVr"
+    return Outcome(name, values.astype(np.float64), "classification", ("negative", "positive"), source)
+
+
+def _check_values(values: Floats, outcome: Outcome) -> None:
+    named = f"{outcome.name} ({outcome.source})"
+    if outcome.task == "regression" and values.std() == 0:
+        raise InputError(f"{named} is {values[0]:g} in every complete subject; choose another outcome.")
+    if outcome.task == "classification":
         rarer = int(min(values.sum(), values.size - values.sum()))
         if rarer < MIN_CLASS:
             raise InputError(
-                f"The rarer value of {column} in {path} is seen in {rarer} complete subjects; "
+                f"The rarer value of {named} is seen in {rarer} complete subjects; "
                 f"at least {MIN_CLASS} are needed."
             )
 
@@ -168,29 +203,22 @@ def encode_demographics(participants: pd.DataFrame, columns: tuple[str, ...]) ->
     return coded.astype(np.float64)
 
 
-def read_pet_blocks(path: Path, config: DownstreamConfig) -> dict[str, pd.DataFrame]:
-    """The target VOIs of voi.tsv by tracer, subjects x VOIs: ``synthetic:<tracer>`` and ``real:<tracer>``."""
-    try:
-        table = pd.read_csv(path, sep="\t", dtype={"subject": str}, na_values=["n/a"])
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path} is not a readable table ({error}); evaluate anew.") from error
-    for name in ("subject", "tracer", "method", "voi", "real_suvr", "synth_suvr", "target"):
-        if name not in table:
-            raise InputError(f"{path} lacks the column {name}; give voi.tsv of an evaluation.")
-    methods = sorted(table["method"].unique())
-    if config.method not in methods:
-        raise InputError(f"{path} has no method {config.method}; it has: {', '.join(methods)}.")
-    table = table[(table["method"] == config.method) & table["target"].astype(bool)]
-    table["subject"] = table["subject"].str.removeprefix("sub-")
-    there = list(dict.fromkeys(table["tracer"]))
-    for tracer in config.tracers:
-        if tracer not in there:
-            raise InputError(f"{path} has no tracer {tracer} of {config.method}; it has: {', '.join(there)}.")
+def pet_blocks(voi: pd.DataFrame, method: str) -> dict[str, pd.DataFrame]:
+    """The target VOIs of voi.tsv by tracer, subjects x VOIs: ``synthetic:<tracer>`` and ``real:<tracer>``.
+
+    Raises InputError where the table has none of the method.
+    """
+    table = voi[(voi["method"] == method) & voi["target"].astype(bool)]
+    if table.empty:
+        raise InputError(
+            f"There is no grey-matter VOI of {method}; name the atlas' labels as FreeSurfer does."
+        )
+    table = table.assign(subject=table["subject"].str.removeprefix("sub-"))
     sides = {"synthetic": "synth_suvr", "real": "real_suvr"}
     return {
         f"{side}:{tracer}": table[table["tracer"] == tracer].pivot(
             index="subject", columns="voi", values=column
         )
         for side, column in sides.items()
-        for tracer in config.tracers or there
+        for tracer in dict.fromkeys(table["tracer"])
     }

@@ -7,48 +7,146 @@ computed from the MRI: it is what the generator learnt from other subjects' PET.
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from relapet.evaluation.design import FEATURE_SETS, Design, DownstreamConfig, make_design
-from relapet.evaluation.prediction import METRICS, MODELS, estimate, gain, out_of_fold, permutation_p
+from relapet.errors import InputError, VolumeError
+from relapet.evaluation.design import (
+    FEATURE_SETS,
+    POSITIVITY,
+    Design,
+    Outcome,
+    make_design,
+    positivity_outcome,
+    read_background,
+    read_outcome,
+    read_subject_table,
+)
+from relapet.evaluation.prediction import (
+    METRICS,
+    MODELS,
+    PredictionConfig,
+    estimate,
+    gain,
+    out_of_fold,
+    permutation_p,
+)
 from relapet.evaluation.statistics import holm
-from relapet.evaluation.tables import plain, write_table
-from relapet.files import prepare_output_folder, write_json
+from relapet.tracers import TracerSpec, load_tracers
 
 
-def evaluate_downstream(
-    derivative: Path, voi: Path, phenotype: Path, out: Path, config: DownstreamConfig
-) -> pd.DataFrame:
-    """Predict a phenotype from (a), (b) and (c); write downstream.tsv, downstream.json and the predictions.
+@dataclass(frozen=True)
+class Downstream:
+    """What `predict_outcomes` gives."""
 
-    ``derivative`` holds the MRI and participants.tsv, ``voi`` is voi.tsv of an evaluation. Returns the table
-    of downstream.tsv. Raises InputError for tables that lack what is asked and for too few subjects.
+    table: pd.DataFrame
+    """Content of downstream.tsv."""
+    predictions: pd.DataFrame
+    """Content of downstream_predictions.tsv: each subject, out of fold, averaged over repeats."""
+    studies: list[dict[str, Any]]
+    """Of each outcome and method: n, task, who was left out and why."""
+    unmet: dict[str, str]
+    """Outcome and method that could not be predicted, and why."""
+
+
+@dataclass
+class _Parts:
+    tables: list[pd.DataFrame] = field(default_factory=list)
+    predictions: list[pd.DataFrame] = field(default_factory=list)
+    studies: list[dict[str, Any]] = field(default_factory=list)
+    unmet: dict[str, str] = field(default_factory=dict)
+
+
+def check_outcomes(derivative: Path, phenotype: Path | None, names: Sequence[str]) -> None:
+    """Raise InputError where an outcome cannot be had from the files, before anything else is done."""
+    if not names:
+        if phenotype is not None:
+            there = ", ".join(read_subject_table(phenotype).columns)
+            raise InputError(f"{phenotype} was given without --outcome; name a column, it has: {there}.")
+        return
+    read_subject_table(Path(derivative) / "participants.tsv")
+    for name in names:
+        if _positivity_tracer(name) is None:
+            if phenotype is None:
+                known = ", ".join(t.name + POSITIVITY for t in load_tracers().values() if t.positivity)
+                raise InputError(
+                    f"The outcome {name} needs --phenotype FILE; without one there are: {known}."
+                )
+            read_outcome(phenotype, name)
+
+
+def _positivity_tracer(name: str) -> TracerSpec | None:
+    tracer = load_tracers().get(name.removesuffix(POSITIVITY)) if name.endswith(POSITIVITY) else None
+    return tracer if tracer is not None and tracer.positivity is not None else None
+
+
+def predict_outcomes(
+    derivative: Path,
+    voi: pd.DataFrame,
+    phenotype: Path | None,
+    names: Sequence[str],
+    methods: Sequence[str],
+    config: PredictionConfig,
+) -> Downstream:
+    """Predict each outcome from (a), (b) and (c) for each method; ``voi`` is voi.tsv of the evaluation.
+
+    An outcome is a column of ``phenotype`` or ``<tracer>_positivity``. What cannot be predicted is in ``unmet``.
     """
-    design = make_design(derivative, voi, phenotype, config)
-    prepare_output_folder(out)
-    table, predictions = predict_and_compare(design, config)
-    write_table(Path(out) / "downstream.tsv", table)
-    write_table(Path(out) / "downstream_predictions.tsv", predictions)
-    content = {
-        "config": asdict(config),
-        "inputs": {"derivative": str(derivative), "voi": str(voi), "phenotype": str(phenotype)},
+    parts = _Parts()
+    try:
+        background = read_background(derivative)
+    except (InputError, VolumeError) as error:
+        return Downstream(pd.DataFrame(), pd.DataFrame(), [], {f"downstream {n}": str(error) for n in names})
+    for name in names:
+        for method in methods:
+            try:
+                outcome = _outcome(name, phenotype, voi)
+                design = make_design(outcome, background, voi, method)
+            except InputError as error:
+                parts.unmet[f"downstream {name} {method}"] = str(error)
+                continue
+            table, predictions = predict_and_compare(design, outcome.name, method, config)
+            parts.tables.append(table)
+            parts.predictions.append(predictions)
+            absent = [column for column in background.demographics if column not in background.participants]
+            parts.studies.append(_study(outcome, design, method) | {"missing_demographics": absent})
+    return Downstream(_joined(parts.tables), _joined(parts.predictions), parts.studies, parts.unmet)
+
+
+def _joined(tables: list[pd.DataFrame]) -> pd.DataFrame:
+    return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
+
+
+def _outcome(name: str, phenotype: Path | None, voi: pd.DataFrame) -> Outcome:
+    tracer = _positivity_tracer(name)
+    if tracer is not None:
+        return positivity_outcome(voi, tracer)
+    if phenotype is None:
+        raise InputError(f"The outcome {name} needs --phenotype FILE.")
+    return read_outcome(phenotype, name)
+
+
+def _study(outcome: Outcome, design: Design, method: str) -> dict[str, Any]:
+    return {
+        "outcome": outcome.name,
+        "method": method,
+        "source": outcome.source,
         "task": design.task,
-        "classes": design.classes,
+        "classes": outcome.classes,
         "n": len(design.subjects),
+        "n_of_class_1": int(design.outcome.sum()) if outcome.classes else None,
         "excluded": design.excluded,
-        "missing_demographics": design.missing_demographics,
         "features": {name: frame.shape[1] for name, frame in design.blocks.items()},
-        "results": table.to_dict("records"),
     }
-    write_json(Path(out) / "downstream.json", plain(content))
-    return table
 
 
-def predict_and_compare(design: Design, config: DownstreamConfig) -> tuple[pd.DataFrame, pd.DataFrame]:
+def predict_and_compare(
+    design: Design, outcome: str, method: str, config: PredictionConfig
+) -> tuple[pd.DataFrame, pd.DataFrame]:
     """The table of metrics, gains and p values, and the out-of-fold predictions averaged over repeats.
 
     p (one-sided, on the task's first metric) is Holm-adjusted over the models and feature sets.
@@ -57,10 +155,10 @@ def predict_and_compare(design: Design, config: DownstreamConfig) -> tuple[pd.Da
     predictions = []
     for model_name, model in MODELS[design.task].items():
         predicted = {
-            name: out_of_fold(design.features(name), design.outcome, design.task, model, config.prediction)
+            name: out_of_fold(design.features(name), design.outcome, design.task, model, config)
             for name in FEATURE_SETS
         }
-        keys = {"outcome": config.column, "method": config.method, "model": model_name}
+        keys = {"outcome": outcome, "method": method, "model": model_name}
         for name, values in predicted.items():
             scores = _score(design, config, values, None if name == "mri" else predicted["mri"])
             rows += [{**keys, "features": name, **score} for score in scores]
@@ -71,18 +169,18 @@ def predict_and_compare(design: Design, config: DownstreamConfig) -> tuple[pd.Da
     return table, pd.concat(predictions, ignore_index=True)
 
 
-def _score(design: Design, config: DownstreamConfig, values: Any, base: Any | None) -> list[dict[str, Any]]:
+def _score(design: Design, config: PredictionConfig, values: Any, base: Any | None) -> list[dict[str, Any]]:
     """One row a metric; gains over ``base`` where there is one, p on the first metric."""
     rows = []
-    outcome, settings = design.outcome, config.prediction
+    outcome = design.outcome
     for position, (name, metric) in enumerate(METRICS[design.task].items()):
-        value, low, high = estimate(metric, outcome, values, settings)
+        value, low, high = estimate(metric, outcome, values, config)
         row: dict[str, Any] = {"metric": name, "n": outcome.size, "value": value}
         row |= {"ci_low": low, "ci_high": high}
         if base is not None:
-            change = gain(metric, outcome, base, values, settings)
+            change = gain(metric, outcome, base, values, config)
             row |= {"gain": change.difference, "gain_low": change.low, "gain_high": change.high}
             if position == 0:
-                row["p"] = permutation_p(metric, outcome, base, values, settings)
+                row["p"] = permutation_p(metric, outcome, base, values, config)
         rows.append(row)
     return rows

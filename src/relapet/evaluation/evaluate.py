@@ -1,37 +1,27 @@
-"""Scoring synthetic trees against a measured one: volumes streamed one at a time, then tables."""
+"""The whole judgement of synthetic trees against a measured one: scores, then every analysis, then the tables."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
-from functools import lru_cache
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import nibabel as nib
-import numpy as np
 import pandas as pd
 
-from relapet.cohort.nifti import load_volume
-from relapet.errors import InputError, LeakError, VolumeError
+from relapet.errors import InputError, LeakError
 from relapet.evaluation import tables
-from relapet.evaluation.image_metrics import Pair, score
-from relapet.evaluation.matching import Plan, Scan, make_plan
-from relapet.evaluation.summary import build_summary, leak_sentences, to_markdown
-from relapet.evaluation.voi import (
-    RegionAtlas,
-    RegionSums,
-    brain_mask,
-    default_atlas,
-    load_region_atlas,
-    sum_regions,
-)
+from relapet.evaluation.conformal import judge_intervals
+from relapet.evaluation.downstream import check_outcomes, predict_outcomes
+from relapet.evaluation.external import compare_cohorts, read_evaluation
+from relapet.evaluation.markdown import to_markdown
+from relapet.evaluation.matching import Plan, make_plan
+from relapet.evaluation.prediction import PredictionConfig
+from relapet.evaluation.scoring import Problem, Progress, Scores, score_scans
+from relapet.evaluation.summary import build_summary, leak_sentences
+from relapet.evaluation.uncertainty import ALL_VOIS, UncertaintyConfig, judge_samples
+from relapet.evaluation.voi import RegionAtlas, default_atlas, load_region_atlas
 from relapet.files import prepare_output_folder, write_json, write_text
-from relapet.tracers import TracerSpec
-from relapet.types import Labels, Mask, Volume
-
-Progress = Callable[[int, int], None]
-"""Called with the number of scans done and of all."""
 
 
 @dataclass(frozen=True)
@@ -44,21 +34,23 @@ class Options:
     """TSV (index, name) of that atlas; by default the file beside it with the same stem."""
     participants: tuple[str, ...] | None = None
     """Labels of the subjects to score, all by default."""
+    phenotype: Path | None = None
+    """TSV (participant_id and any columns) with outcomes to predict."""
+    outcomes: tuple[str, ...] = ()
+    """Columns of it, or ``<tracer>_positivity``, which are predicted from MRI, with synthetic, with measured PET."""
+    internal: Path | None = None
+    """Evaluation of the same methods on another cohort, whose scores these are compared with."""
     bootstrap: int = 2000
     """Bootstrap samples of subjects for every interval."""
+    permutations: int = 5000
+    """Permutations of the test whether PET adds to a prediction."""
     seed: int = 0
     on_progress: Progress | None = None
 
-
-@dataclass(frozen=True)
-class Problem:
-    """One volume that could not be scored, and why; ``method`` is ``measured`` for the real map."""
-
-    subject: str
-    session: str
-    tracer: str
-    method: str
-    reason: str
+    @property
+    def sampling(self) -> tables.Sampling:
+        """How intervals are drawn."""
+        return tables.Sampling(self.bootstrap, self.seed)
 
 
 @dataclass(frozen=True)
@@ -72,34 +64,16 @@ class Evaluation:
     tests: pd.DataFrame
     positivity: pd.DataFrame
     centiloid: pd.DataFrame
+    spectra: pd.DataFrame
     summary: dict[str, Any]
     problems: list[Problem]
+    further: dict[str, pd.DataFrame] = field(default_factory=dict)
+    """Tables that not every evaluation has, by the stem of their file: uncertainty_*, downstream*, external."""
+    unmet: dict[str, str] = field(default_factory=dict)
+    """Analyses that were asked for and could not be done, and why."""
 
 
-@dataclass
-class _Scores:
-    image: list[dict[str, Any]] = field(default_factory=list)
-    regions: list[dict[str, Any]] = field(default_factory=list)
-    problems: list[Problem] = field(default_factory=list)
-
-
-@dataclass(frozen=True)
-class _Space:
-    """Brain mask and labels on the grid of a measured map."""
-
-    brain: Mask
-    labels: Labels
-    names: dict[int, str]
-
-    def target(self, tracer: TracerSpec) -> Mask | None:
-        """The tracer's target cortex, None where tracer or atlas has none."""
-        if tracer.target_composite is None:
-            return None
-        index_of = {name: index for index, name in self.names.items()}
-        labels = tracer.composites[tracer.target_composite]
-        if not all(label in index_of for label in labels):
-            return None
-        return np.isin(self.labels, [index_of[label] for label in labels]) & self.brain
+_TABLES = ("image_metrics", "voi", "agreement", "tests", "positivity", "centiloid", "spectra")
 
 
 def evaluate(real: Path, synthetic: Sequence[Path], out: Path, options: Options | None = None) -> Evaluation:
@@ -113,12 +87,20 @@ def evaluate(real: Path, synthetic: Sequence[Path], out: Path, options: Options 
     if options.bootstrap < 1:
         raise InputError(f"bootstrap is {options.bootstrap}; give a number of samples of at least 1.")
     atlas = load_region_atlas(options.atlas, options.atlas_table) if options.atlas else default_atlas()
+    check_outcomes(real, options.phenotype, options.outcomes)
+    if options.internal is not None:
+        read_evaluation(options.internal, options.sampling)
     plan = make_plan(Path(real), [Path(path) for path in synthetic], options.participants)
     prepare_output_folder(out)
-    scores = _score_all(plan.scans, atlas, options.on_progress)
+    scores = score_scans(plan.scans, atlas, options.on_progress)
     if not scores.image:
         raise InputError(f"No scan could be scored; the first fault: {scores.problems[0].reason}")
     result = _tabulate(plan, scores, Path(real), Path(out), atlas, options)
+    for name in _TABLES:
+        tables.write_table(result.out / f"{name}.tsv", getattr(result, name))
+    _judge_samples(result, plan, scores, options)
+    _predict(result, plan, Path(real), options)
+    _compare(result, options)
     _write(result)
     leaks = leak_sentences(result.summary)
     if leaks:
@@ -129,88 +111,15 @@ def evaluate(real: Path, synthetic: Sequence[Path], out: Path, options: Options 
     return result
 
 
-def _score_all(scans: Sequence[Scan], atlas: RegionAtlas, on_progress: Progress | None) -> _Scores:
-    scores = _Scores()
-
-    @lru_cache(maxsize=2)
-    def space_of(shape: tuple[int, ...], affine: tuple[float, ...]) -> _Space:
-        matrix = np.array(affine).reshape(4, 4)
-        return _Space(brain_mask(shape, matrix), atlas.labels(shape, matrix), atlas.names)
-
-    for done, scan in enumerate(scans, start=1):
-        try:
-            image = load_volume(scan.real)
-            space = space_of(image.shape, tuple(image.affine.ravel()))
-            if not space.brain.any():
-                raise VolumeError(f"{scan.real} covers no part of the template's brain; resample it to MNI.")
-        except VolumeError as error:
-            scores.problems.append(_problem(scan, "measured", error))
-        else:
-            _score_scan(scan, image, space, scores)
-        if on_progress:
-            on_progress(done, len(scans))
-    return scores
-
-
-def _problem(scan: Scan, method: str, error: Exception) -> Problem:
-    return Problem(*tables.visit_labels(scan.visit), scan.tracer.name, method, str(error))
-
-
-def _score_scan(scan: Scan, image: nib.Nifti1Image, space: _Space, scores: _Scores) -> None:
-    tracer = scan.tracer
-    measured = np.asarray(image.dataobj, dtype=np.float32)
-    target = space.target(tracer)
-    real_regions = sum_regions(measured, space.labels, space.names)
-    for method, path in scan.synthetic.items():
-        try:
-            synthetic = _load_on_grid(path, image, scan.real)
-        except VolumeError as error:
-            scores.problems.append(_problem(scan, method, error))
-            continue
-        key = tables.row_key(scan.visit, tracer.name, method)
-        pair = Pair(measured, synthetic, space.brain, tracer.suvr_window, target)
-        scores.image.append(key | score(pair))
-        synthetic_regions = sum_regions(synthetic, space.labels, space.names)
-        scores.regions.extend(_region_rows(key, tracer, real_regions, synthetic_regions))
-
-
-def _load_on_grid(path: Path, image: nib.Nifti1Image, real: Path) -> Volume:
-    synthetic = load_volume(path)
-    if synthetic.shape != image.shape or not np.allclose(synthetic.affine, image.affine, atol=1e-2):
-        raise VolumeError(
-            f"{path} {tuple(synthetic.shape)} lies on another grid than {real} {tuple(image.shape)}; "
-            "resample it to that grid."
-        )
-    return np.asarray(synthetic.dataobj, dtype=np.float32)
-
-
-def _region_rows(
-    key: dict[str, Any], tracer: TracerSpec, real: RegionSums, synthetic: RegionSums
-) -> Iterator[dict[str, Any]]:
-    values = {
-        "voi": (real.vois(), synthetic.vois()),
-        "composite": (real.composites(tracer), synthetic.composites(tracer)),
-    }
-    if tracer.centiloid is not None:
-        values["centiloid"] = (
-            {"centiloid": real.centiloid(tracer)},
-            {"centiloid": synthetic.centiloid(tracer)},
-        )
-    for kind, (measured, predicted) in values.items():
-        for name, value in measured.items():
-            yield key | {"voi": name, "kind": kind, "real_suvr": value, "synth_suvr": predicted[name]}
-
-
 def _tabulate(
-    plan: Plan, scores: _Scores, real: Path, out: Path, atlas: RegionAtlas, options: Options
+    plan: Plan, scores: Scores, real: Path, out: Path, atlas: RegionAtlas, options: Options
 ) -> Evaluation:
     image = pd.DataFrame(scores.image)
     regions = tables.average_sessions(pd.DataFrame(scores.regions))
     voi = tables.voi_table(regions)
     centiloid = tables.centiloid_table(regions)
     metrics = tables.subject_metrics(image, voi)
-    sampling = tables.Sampling(options.bootstrap, options.seed)
-    results = tables.Results(metrics, voi, centiloid, plan.methods, sampling)
+    results = tables.Results(metrics, voi, centiloid, plan.methods, options.sampling)
     tests = tables.tests_table(results)
     positivity = tables.positivity_table(results)
     summary = build_summary(results, tests, positivity)
@@ -222,14 +131,93 @@ def _tabulate(
         "seed": options.seed,
     }
     summary["skipped_tracers"] = plan.skipped_tracers
-    summary["notes"] = plan.notes
+    summary["notes"] = list(plan.notes)
+    if scores.spectra.left_out:
+        summary["notes"].append(
+            f"{scores.spectra.left_out} scans are not in spectra.tsv: their grid is not that of the first one, "
+            "or their voxels are no cubes."
+        )
     summary["problems"] = [vars(problem) for problem in scores.problems]
     agreement = tables.agreement_table(results)
-    return Evaluation(out, image, voi, agreement, tests, positivity, centiloid, summary, scores.problems)
+    spectra = scores.spectra.table(options.bootstrap, options.seed)
+    return Evaluation(
+        out, image, voi, agreement, tests, positivity, centiloid, spectra, summary, scores.problems
+    )
+
+
+def _try(result: Evaluation, name: str, analysis: Callable[[], None]) -> None:
+    """Do an analysis beyond the scores; input that it cannot use is named, and the scores stay."""
+    try:
+        analysis()
+    except InputError as error:
+        result.unmet[name] = str(error)
+
+
+def _judge_samples(result: Evaluation, plan: Plan, scores: Scores, options: Options) -> None:
+    config = UncertaintyConfig(bootstrap=options.bootstrap, seed=options.seed)
+    measured = pd.DataFrame(scores.measured)
+    trees = {tree.method: tree.root for tree in plan.trees}
+
+    def samples() -> None:
+        result.further.update(judge_samples(trees, measured, config))
+
+    def intervals() -> None:
+        table = judge_intervals(trees, measured, config)
+        if table is not None:
+            both = [result.further.get("uncertainty_coverage"), table]
+            joined = pd.concat([part for part in both if part is not None], ignore_index=True)
+            result.further["uncertainty_coverage"] = joined
+
+    _try(result, "uncertainty of samples", samples)
+    _try(result, "coverage of calibrated intervals", intervals)
+    found = {
+        name.removeprefix("uncertainty_"): table
+        for name, table in result.further.items()
+        if name.startswith("uncertainty_")
+    }
+    if found:
+        result.summary["uncertainty"] = {
+            name: (table[table["voi"] == ALL_VOIS] if "voi" in table else table).to_dict("records")
+            for name, table in found.items()
+        }
+
+
+def _predict(result: Evaluation, plan: Plan, real: Path, options: Options) -> None:
+    if not options.outcomes:
+        return
+    config = PredictionConfig(
+        bootstrap=options.bootstrap, permutations=options.permutations, seed=options.seed
+    )
+    methods = [tree.method for tree in plan.trees]
+    done = predict_outcomes(real, result.voi, options.phenotype, options.outcomes, methods, config)
+    result.unmet.update(done.unmet)
+    if not done.table.empty:
+        result.further["downstream"] = done.table
+        result.further["downstream_predictions"] = done.predictions
+    result.summary["downstream"] = {
+        "config": asdict(config),
+        "phenotype": None if options.phenotype is None else str(options.phenotype),
+        "studies": done.studies,
+        "results": done.table.to_dict("records"),
+    }
+
+
+def _compare(result: Evaluation, options: Options) -> None:
+    internal = options.internal
+    if internal is None:
+        return
+
+    def compare() -> None:
+        table = compare_cohorts(internal, result.out, options.sampling)
+        result.further["external"] = table
+        result.summary["external"] = {"internal": str(internal), "results": table.to_dict("records")}
+
+    _try(result, "comparison with the internal evaluation", compare)
 
 
 def _write(result: Evaluation) -> None:
-    for name in ("image_metrics", "voi", "agreement", "tests", "positivity", "centiloid"):
-        tables.write_table(result.out / f"{name}.tsv", getattr(result, name))
+    result.summary["unmet"] = result.unmet
+    for name, table in result.further.items():
+        tables.write_table(result.out / f"{name}.tsv", table)
     write_json(result.out / "summary.json", tables.plain(result.summary))
     write_text(result.out / "summary.md", to_markdown(result.summary))

@@ -13,7 +13,7 @@ from relapet.errors import InputError
 from relapet.evaluation.agreement import bootstrap_r, pearson, row_median
 from relapet.evaluation.image_metrics import METRICS
 from relapet.evaluation.statistics import MIN_SUBJECTS, Floats, percentile_interval, resample
-from relapet.evaluation.tables import SUBJECT_METRICS, Results, Sampling, subject_metrics, write_table
+from relapet.evaluation.tables import SUBJECT_METRICS, Results, Sampling, subject_metrics
 from relapet.evaluation.voi import require_columns
 
 _BETTER = {name: metric.better for name, metric in METRICS.items()} | {"voi_mae": "lower", "voi_r": "higher"}
@@ -29,20 +29,17 @@ class _Side:
     drawn: Floats
 
 
-def compare_cohorts(
-    internal: Path, external: Path, out: Path | None = None, sampling: Sampling | None = None
-) -> pd.DataFrame:
+def compare_cohorts(internal: Path, external: Path, sampling: Sampling | None = None) -> pd.DataFrame:
     """One row a tracer, method and metric: both scores, external minus internal, and its 95 % interval.
 
     ``internal`` and ``external`` are folders that `evaluate` wrote; the cohorts are independent, so each is
-    resampled on its own. Writes external.tsv to ``out`` if given. Raises InputError where a table is missing
-    or the folders share no tracer and method.
+    resampled on its own. Raises InputError where a table is missing or the folders share no tracer and method.
     """
     sampling = sampling or Sampling(2000, 0)
     # Another seed for the second cohort: the same draws would tie its subjects to those of the first.
     seeds = (sampling.seed, sampling.seed + 1)
     sides = [
-        _read(Path(folder), Sampling(sampling.count, seed))
+        read_evaluation(folder, Sampling(sampling.count, seed))
         for folder, seed in zip((internal, external), seeds, strict=True)
     ]
     shared = [
@@ -54,13 +51,12 @@ def compare_cohorts(
     if not shared:
         raise InputError(f"{internal} and {external} share no tracer and method; evaluate the same methods.")
     rows = [row for tracer, method in shared for row in _rows(sides[0], sides[1], tracer, method)]
-    table = pd.DataFrame(rows, columns=[*_COLUMNS, "difference", "ci_low", "ci_high"])
-    if out is not None:
-        write_table(Path(out) / "external.tsv", table)
-    return table
+    return pd.DataFrame(rows, columns=[*_COLUMNS, "difference", "ci_low", "ci_high"])
 
 
-def _read(folder: Path, sampling: Sampling) -> Results:
+def read_evaluation(folder: Path, sampling: Sampling) -> Results:
+    """What `evaluate` wrote to a folder; raises InputError where a table is missing or broken."""
+    folder = Path(folder)
     image = _read_table(folder / "image_metrics.tsv", ["subject", "session", "tracer", "method", *METRICS])
     voi = _read_table(
         folder / "voi.tsv",

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from relapet.cohort.bids import Visit, VisitFiles, index_derivative, training_mean_path
+from relapet.cohort.images import index_measured
 from relapet.errors import InputError
 from relapet.files import read_json, sha256
 from relapet.tracers import TracerSpec, load_tracers
@@ -60,7 +61,7 @@ def make_plan(real: Path, synthetic: Sequence[Path], participants: Sequence[str]
     """
     if not synthetic:
         raise InputError("No synthetic tree was given; name at least one folder that synthesize wrote.")
-    index = _chosen(index_derivative(real), real, participants)
+    index = _chosen(index_measured(real), real, participants)
     real_maps = _maps(index)
     if not real_maps:
         of_these = " of the chosen participants" if participants else ""

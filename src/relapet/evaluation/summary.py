@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import asdict
 from typing import Any
 
@@ -20,10 +19,6 @@ LEAK_METRICS = ("psnr", "ssim", "mae")
 LEAK_CEILING = "visible_ceiling"
 LEAK_MIN_SUBJECTS_R = 10
 """Below this a correlation varies too much from sample to sample to accuse anyone of a leak."""
-
-_MAIN = ("psnr", "ssim", "mae", VOI_MAE)
-_TITLES = {name: metric.title for name, metric in METRICS.items()} | {VOI_MAE: "VOI MAE"}
-_UNITS = {name: metric.unit for name, metric in METRICS.items()} | {VOI_MAE: "SUVr"}
 
 
 def build_summary(results: Results, tests: pd.DataFrame, positivity: pd.DataFrame) -> dict[str, Any]:
@@ -144,101 +139,3 @@ def leak_sentences(summary: dict[str, Any]) -> list[str]:
         for check in content.get("leak_checks", [])
         if check["leak"]
     ]
-
-
-def to_markdown(summary: dict[str, Any]) -> str:
-    """The same as tables for a reader."""
-    inputs = summary["inputs"]
-    lines = ["# Evaluation", "", f"Measured: `{inputs['real']}`. Atlas: {inputs['atlas']}."]
-    lines += [f"Method `{name}`: `{root}`." for name, root in inputs["synthetic"].items()]
-    lines += ["", "Mean over subjects [95 % bootstrap interval]; sessions are averaged first. r: median over "
-              "grey-matter VOIs of Pearson's r over subjects.", ""]  # fmt: skip
-    for name, content in summary["tracers"].items():
-        lines += _tracer_section(name, content)
-    for title, items in (
-        ("Leaks", leak_sentences(summary)),
-        ("Tracers not scored", [f"{k}: {v}" for k, v in summary["skipped_tracers"].items()]),
-        ("Notes", summary["notes"]),
-        ("Problems", [_problem_line(problem) for problem in summary["problems"]]),
-    ):
-        if items:
-            lines += [f"## {title}", "", *(f"- {item}" for item in items), ""]
-    return "\n".join(lines)
-
-
-def _problem_line(problem: dict[str, Any]) -> str:
-    where = " ".join(problem[key] for key in ("subject", "session", "tracer", "method"))
-    return f"{where}: {problem['reason']}"
-
-
-def _number(value: float) -> str:
-    if math.isnan(value):
-        return "n/a"
-    if abs(value) < 1e-9:
-        return "0"
-    return f"{value:.3g}" if abs(value) < 10 else f"{value:.2f}"
-
-
-def _cell(interval: dict[str, Any], sign: str = "") -> str:
-    value = interval["estimate"]
-    text = f"{sign if value > 0 else ''}{_number(value)}"
-    if math.isnan(interval["low"]):
-        return text
-    return f"{text} [{_number(interval['low'])}, {_number(interval['high'])}]"
-
-
-def _table(header: list[str], rows: list[list[str]]) -> list[str]:
-    lines = [header, ["---"] * len(header), *rows]
-    return ["| " + " | ".join(line) + " |" for line in lines] + [""]
-
-
-def _tracer_section(name: str, content: dict[str, Any]) -> list[str]:
-    low, high = content["suvr_window"]
-    methods = content["methods"]
-    lines = [f"## {name} (trc-{content['label']})", ""]
-    lines += [f"SUVr window {low:g} to {high:g} (data range of PSNR and SSIM); {content['n']} subjects.", ""]
-    header = ["method", "n", *(f"{_TITLES[m]} ({_UNITS[m]})" for m in _MAIN), "VOI r", "VOIs"]
-    rows = []
-    for method, c in methods.items():
-        region = [_cell(c["voi_r"]), str(c["voi_r"]["n_vois"])]
-        rows.append([method, str(c["psnr"]["n"]), *(_cell(c[m]) for m in _MAIN), *region])
-    lines += _table(header, rows)
-    if "difference_to_tracer_mean" in content:
-        lines += [f"Paired difference to {TRACER_MEAN} (p: Wilcoxon, Holm-corrected):", ""]
-        rows = []
-        for method, d in content["difference_to_tracer_mean"].items():
-            cells = [f"{_cell(d[m], '+')} (p {_number(d[m]['p_holm'])})" for m in _MAIN]
-            rows.append([method, str(d["psnr"]["n"]), *cells])
-        lines += _table(["method", "n", *(_TITLES[m] for m in _MAIN)], rows)
-    others = [m for m in METRICS if m not in _MAIN]
-    others = [m for m in others if any(not math.isnan(c[m]["estimate"]) for c in methods.values())]
-    lines += ["Further metrics (released: min-max of each volume, background included):", ""]
-    rows = [[method, *(_cell(c[m]) for m in others)] for method, c in methods.items()]
-    lines += _table(["method", *(_TITLES[m] for m in others)], rows)
-    return lines + _positivity_lines(methods) + _centiloid_lines(methods)
-
-
-def _positivity_lines(methods: dict[str, Any]) -> list[str]:
-    chosen = {method: c["positivity"] for method, c in methods.items() if "positivity" in c}
-    if not chosen:
-        return []
-    first = next(iter(chosen.values()))
-    lines = [f"Positivity ({first['composite']} above {first['threshold_suvr']:g} SUVr):", ""]
-    rows = []
-    for method, p in chosen.items():
-        auc = {"estimate": p["auc"], "low": p["auc_low"], "high": p["auc_high"]}
-        rates = [_number(p["sensitivity"]), _number(p["specificity"])]
-        rows.append([method, str(p["n"]), str(p["n_positive"]), _cell(auc), *rates])
-    return lines + _table(["method", "n", "positive", "AUC", "sensitivity", "specificity"], rows)
-
-
-def _centiloid_lines(methods: dict[str, Any]) -> list[str]:
-    chosen = {method: c["centiloid"] for method, c in methods.items() if "centiloid" in c}
-    if not chosen:
-        return []
-    rows = [
-        [method, str(c["n"]), _number(c["r"]), _number(c["icc"]), _number(c["bias"]),
-         f"{_number(c['loa_low'])} to {_number(c['loa_high'])}"]
-        for method, c in chosen.items()
-    ]  # fmt: skip
-    return ["Centiloids:", "", *_table(["method", "n", "r", "ICC(2,1)", "bias", "limits of agreement"], rows)]

@@ -8,6 +8,7 @@ sessions are averaged within it, and VOIs of one subject are never counted as in
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,17 +18,19 @@ import numpy.typing as npt
 import pandas as pd
 from statsmodels.stats.proportion import proportion_confint
 
-from relapet.cohort.bids import find_visits, index_derivative
-from relapet.cohort.nifti import load_volume
-from relapet.errors import InputError
+from relapet.cohort.bids import VisitFiles, find_visits
+from relapet.cohort.grid import Grid
+from relapet.errors import InputError, SubjectError
 from relapet.evaluation.statistics import bootstrap_mean
-from relapet.evaluation.tables import write_table
-from relapet.evaluation.voi import RegionAtlas, default_atlas, sum_regions
+from relapet.evaluation.voi import default_atlas, sum_regions
+from relapet.preprocessing.measured import load_measured
 from relapet.tracers import load_tracers
 
 Floats = npt.NDArray[np.float64]
 
 KEYS = ["subject", "session", "tracer", "voi"]
+SAMPLES = "samples"
+"""Name, in the column interval, of the central intervals of the samples."""
 ALL_VOIS = "all"
 """Name of the rows that average over the VOIs of a subject."""
 
@@ -41,6 +44,15 @@ class UncertaintyConfig:
     bootstrap: int = 2000
     """Bootstrap samples of subjects."""
     seed: int = 0
+
+
+def holds_samples(root: Path) -> bool:
+    """Whether a synthetic tree has a table of samples."""
+    return any(
+        visit.voi_table(root, tracer, "synthsamples").is_file()
+        for visit in find_visits(root)
+        for tracer in load_tracers().values()
+    )
 
 
 def read_samples(root: Path) -> pd.DataFrame:
@@ -97,22 +109,27 @@ def sample_columns(frame: pd.DataFrame) -> list[str]:
     return sorted(names, key=lambda name: int(name.removeprefix("sample-")))
 
 
-def measure_vois(real: Path, atlas: RegionAtlas | None = None) -> pd.DataFrame:
-    """Mean SUVr of every VOI of every measured map: subject, session, tracer, voi, real_suvr.
+def measure_vois(index: Iterable[VisitFiles], grid: Grid, on_problem: Callable[[str], None]) -> pd.DataFrame:
+    """Mean SUVr of every VOI of the measured maps of some visits: subject, session, tracer, voi, real_suvr.
 
-    Raises InputError where there is no measured map, VolumeError for one that cannot be read.
+    A map of another pipeline is brought to ``grid`` first; one that cannot be read is told to ``on_problem`` and
+    left out. Raises InputError where none is left.
     """
-    atlas = atlas or default_atlas()
+    atlas, tracers = default_atlas(), load_tracers()
     rows = []
-    for files in index_derivative(real):
+    for files in index:
         for tracer, path in files.pet.items():
-            image = load_volume(path)
+            try:
+                image = load_measured(path, tracers[tracer], grid)
+            except SubjectError as error:
+                on_problem(str(error))
+                continue
             labels = atlas.labels(image.shape, image.affine)
             means = sum_regions(np.asarray(image.dataobj), labels, atlas.names).vois()
             key = (files.visit.subject, files.visit.session or "", tracer)
             rows += [(*key, voi, mean) for voi, mean in means.items()]
     if not rows:
-        raise InputError(f"{real} holds no measured *_meas-SUVR_mimap.nii.gz; give a model-ready derivative.")
+        raise InputError("No measured *_meas-SUVR_mimap.nii.gz can be read; give a model-ready derivative.")
     return pd.DataFrame(rows, columns=[*KEYS, "real_suvr"])
 
 
@@ -249,21 +266,25 @@ def sample_mean_curve(pairs: pd.DataFrame, config: UncertaintyConfig) -> pd.Data
     return pd.DataFrame(rows, columns=["tracer", "n_samples", "n", "mae", "ci_low", "ci_high"])
 
 
-def evaluate_uncertainty(
-    real: Path, synthetic: Path, out: Path, config: UncertaintyConfig | None = None
+def judge_samples(
+    trees: Mapping[str, Path], measured: pd.DataFrame, config: UncertaintyConfig
 ) -> dict[str, pd.DataFrame]:
-    """Judge the samples of a synthetic tree against the measured maps of ``real``; write three tables.
+    """Judge the samples of synthetic trees, by method, against measured VOIs as of `measure_vois`.
 
-    Writes uncertainty_coverage.tsv, uncertainty_crps.tsv and uncertainty_sample_mean.tsv into ``out`` and
-    returns them by those stems. Raises as `read_samples`, `measure_vois` and `pair_with_real` do.
+    Tables uncertainty_coverage, uncertainty_crps and uncertainty_sample_mean, each with the column method; trees
+    without samples are left out. Raises InputError as `read_samples` and `pair_with_real` do.
     """
-    config = config or UncertaintyConfig()
-    pairs = pair_with_real(read_samples(synthetic), measure_vois(real))
-    tables = {
-        "uncertainty_coverage": sample_coverage(pairs, config),
-        "uncertainty_crps": crps_table(pairs, config),
-        "uncertainty_sample_mean": sample_mean_curve(pairs, config),
-    }
-    for name, table in tables.items():
-        write_table(Path(out) / f"{name}.tsv", table)
-    return tables
+    parts: dict[str, list[pd.DataFrame]] = {}
+    for method, root in trees.items():
+        if not holds_samples(root):
+            continue
+        pairs = pair_with_real(read_samples(root), measured)
+        tables = {
+            "uncertainty_coverage": sample_coverage(pairs, config).assign(interval=SAMPLES),
+            "uncertainty_crps": crps_table(pairs, config),
+            "uncertainty_sample_mean": sample_mean_curve(pairs, config),
+        }
+        for name, table in tables.items():
+            table.insert(1, "method", method)
+            parts.setdefault(name, []).append(table)
+    return {name: pd.concat(tables, ignore_index=True) for name, tables in parts.items()}

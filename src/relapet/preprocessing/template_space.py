@@ -48,12 +48,12 @@ def bring_to_grid(
     grid: Grid,
     name: str,
 ) -> ReadyImages:
-    """Resample brain-extracted MRI in any MNI space onto ``grid``; ``name`` names the visit in messages.
+    """Resample MRI in any MNI space, masked, onto ``grid``; ``name`` names the visit in messages.
 
     A brain that was aligned to MNI space without being scaled to it (rigidly) is scaled: see `fit_extent`.
-    Without a mask, the brain is where the brain-extracted T1w (or FLAIR) is not 0. Raises SubjectError where
-    T1w and FLAIR lie on different grids, where the head is not brain-extracted, and where the brain does not
-    lie on the template's.
+    Without a mask, which a whole head needs, the brain is where the brain-extracted T1w (or FLAIR) is not 0.
+    Raises SubjectError where T1w and FLAIR lie on different grids, where the head is not brain-extracted and has
+    no mask, and where the brain does not lie on the template's.
     """
     reference = t1w if t1w is not None else flair
     if reference is None:
@@ -66,6 +66,9 @@ def bring_to_grid(
             )
     if mask is None:
         mask = brain_of_extracted(reference, name)
+    else:
+        # Before resampling, which would blur the skull of a whole head into the brain's edge.
+        t1w, flair = (None if image is None else _masked(image, mask) for image in (t1w, flair))
     binary = nib.Nifti1Image((np.asarray(mask.dataobj) > 0.5).astype(np.float32), mask.affine)
     brain = resample_to_grid(binary, grid) > 0.5
     template = load_template(grid).brain
@@ -77,6 +80,7 @@ def bring_to_grid(
             f"(at least {_LEAST_INSIDE:.0%} and {_LEAST_COVERED:.0%} are usual), so its affine is not that of MNI "
             "space; run relapet preprocess on the raw scans."
         )
+    reference = t1w if t1w is not None else flair
     fit = fit_extent(resample_to_grid(reference, grid), brain, grid)
 
     def resampled(image: nib.Nifti1Image | None) -> Volume | None:
@@ -110,6 +114,11 @@ def _tissue_mm(volume: Volume, mask: Mask, grid: Grid) -> npt.NDArray[np.float64
     # Fluid is left out: brain masks differ most in how much of it they keep.
     tissue = mask & (volume > 0.4 * np.percentile(volume[mask], 98))
     return np.asarray(nib.affines.apply_affine(grid.affine, np.argwhere(tissue)))
+
+
+def _masked(image: nib.Nifti1Image, mask: nib.Nifti1Image) -> nib.Nifti1Image:
+    inside = np.asarray(mask.dataobj) > 0.5
+    return nib.Nifti1Image(np.where(inside, np.asarray(image.dataobj), 0).astype(np.float32), image.affine)
 
 
 def _moved(image: nib.Nifti1Image, fit: Affine) -> nib.Nifti1Image:

@@ -24,6 +24,7 @@ from relapet.report.style import (
     house_style,
     method_label,
     method_looks,
+    minus,
     new_figure,
     save_figure,
 )
@@ -38,6 +39,7 @@ __all__ = [
     "composite_correlations",
     "coverage_plot",
     "downstream_plot",
+    "method_label",
     "metric_boxes",
     "panel_of_visit",
     "sample_mean_plot",
@@ -48,7 +50,11 @@ __all__ = [
 ]
 
 _OUTCOME_METRICS = {"r2": "R² (out of fold)", "auc": "AUC (out of fold)"}
-_FEATURE_LABELS = {"mri": "MRI", "mri+synthetic": "MRI + synthetic PET", "mri+real": "MRI + measured PET"}
+_FEATURE_LABELS = {
+    "mri": "MRI + demographics",
+    "mri+synthetic": "and synthetic PET",
+    "mri+real": "and measured PET",
+}
 
 
 def metric_boxes(image_metrics: pd.DataFrame, metric: str, tracers: list[TracerSpec]) -> Figure:
@@ -106,7 +112,7 @@ def _box(ax: Any, values: npt.NDArray[np.float64], position: int, look: dict[str
     ax.plot(finite, position + jitter, **{**look, "markersize": 2, "markeredgewidth": 0.4}, alpha=0.7)
 
 
-def coverage_plot(tables: dict[str, pd.DataFrame], tracers: list[TracerSpec]) -> Figure:
+def coverage_plot(tables: dict[str, pd.DataFrame], tracers: list[TracerSpec], method: str) -> Figure:
     """Empirical against nominal coverage of intervals, by their name; a panel a tracer.
 
     Tables as of `sample_coverage` or `conformal_coverage`: markers are the mean over VOIs with its 95 %
@@ -114,7 +120,7 @@ def coverage_plot(tables: dict[str, pd.DataFrame], tracers: list[TracerSpec]) ->
     sampler would cover with as many samples (column attainable, where there is one).
     """
     with house_style():
-        title = "Coverage of regional SUVr intervals (mean over VOIs, 95 % interval; band: 10-90 % of VOIs)"
+        title = f"{method_label(method)}: coverage of VOI intervals (mean and its 95 % interval; band: 10–90 % of VOIs)"
         figure = new_figure(DOUBLE_COLUMN_INCHES, 3.0, title)
         axes = figure.subplots(1, len(tracers), sharey=True, squeeze=False)[0]
         for ax, tracer in zip(axes, tracers, strict=True):
@@ -148,10 +154,12 @@ def _coverage(ax: Any, rows: pd.DataFrame, name: str, number: int) -> None:
         )
 
 
-def sample_mean_plot(curve: pd.DataFrame, tracers: list[TracerSpec]) -> Figure:
+def sample_mean_plot(curve: pd.DataFrame, tracers: list[TracerSpec], method: str) -> Figure:
     """Mean absolute VOI error of the mean of the first n samples, with its 95 % interval, by tracer."""
     with house_style():
-        figure = new_figure(SINGLE_COLUMN_INCHES, 2.6, "Error of the mean of n samples")
+        figure = new_figure(
+            SINGLE_COLUMN_INCHES, 2.6, f"{method_label(method)}: error of the mean of n samples"
+        )
         ax = figure.subplots()
         for number, tracer in enumerate(tracers):
             rows = curve[curve["tracer"] == tracer.name].sort_values("n_samples")
@@ -185,7 +193,7 @@ def spectrum_plot(spectra: pd.DataFrame, tracers: list[TracerSpec]) -> Figure:
     methods = [method for method in dict.fromkeys(spectra["method"]) if method != MEASURED]
     looks: dict[str, dict[str, Any]] = {MEASURED: {"color": "black"}, **method_looks(methods)}
     with house_style():
-        height = 3.9 + 0.14 * (len(methods) // 4)
+        height = 3.9 + 0.14 * (len(methods) // 5)
         figure = new_figure(
             DOUBLE_COLUMN_INCHES, height, "Radial power spectra in the brain, mean over subjects"
         )
@@ -203,7 +211,7 @@ def spectrum_plot(spectra: pd.DataFrame, tracers: list[TracerSpec]) -> Figure:
             axes[1, column].set_xlabel("Spatial frequency (cycles/mm)")
         axes[0, 0].set_ylabel("Power (dB)")
         axes[1, 0].set_ylabel("Minus measured (dB)")
-        figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
+        figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=5)
         return figure
 
 
@@ -212,9 +220,13 @@ def downstream_plot(table: pd.DataFrame) -> Figure:
     metric = next(name for name in _OUTCOME_METRICS if name in set(table["metric"]))
     rows = table[table["metric"] == metric]
     models = list(dict.fromkeys(rows["model"]))
-    outcome, n = rows["outcome"].iloc[0], rows["n"].iloc[0]
+    outcome, method, n = (rows[key].iloc[0] for key in ("outcome", "method", "n"))
     with house_style():
-        figure = new_figure(DOUBLE_COLUMN_INCHES, 1.9, f"Prediction of {outcome} (n = {n} subjects)")
+        figure = new_figure(
+            DOUBLE_COLUMN_INCHES,
+            1.9,
+            f"Prediction of {method_label(outcome)}, {method_label(method)} (n = {n})",
+        )
         axes = figure.subplots(1, len(models), sharex=True, sharey=True, squeeze=False)[0]
         for ax, model in zip(axes, models, strict=True):
             part = rows[rows["model"] == model].set_index("features").loc[list(_FEATURE_LABELS)]
@@ -225,8 +237,11 @@ def downstream_plot(table: pd.DataFrame) -> Figure:
             ax.axvline(part.loc["mri", "value"], color="0.7", linewidth=0.7, linestyle=":")
             for position, (gain, p) in enumerate(zip(part["gain"], part["p_holm"], strict=True)):
                 if np.isfinite(gain):
-                    text = f"gain {gain:+.2f}, Holm p = {p:.2g}"
-                    ax.text(part["value"].iloc[position], position - 0.22, text, ha="center", fontsize=6)
+                    known = "p < 0.001" if p < 0.001 else f"p = {p:.2g}"
+                    text = minus(f"gain {gain:+.2f}, Holm {known}")
+                    ax.text(
+                        0.99, position - 0.3, text, transform=ax.get_yaxis_transform(), ha="right", fontsize=6
+                    )
             ax.set(title=method_label(model), xlabel=_OUTCOME_METRICS[metric])
             ax.set_yticks(y, list(_FEATURE_LABELS.values()))
             ax.set_ylim(len(part) - 0.5, -0.6)

@@ -12,7 +12,7 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
-from relapet.report.style import DOUBLE_COLUMN_INCHES, house_style
+from relapet.report.style import DOUBLE_COLUMN_INCHES, house_style, minus
 from relapet.tracers import TracerSpec
 from relapet.types import Affine, Mask, Volume
 
@@ -23,7 +23,7 @@ _AXES: dict[Plane, tuple[int, int, int]] = {"axial": (2, 0, 1), "coronal": (1, 0
 _PET_MAP = "inferno"
 _DIFFERENCE_MAP = "RdBu_r"
 _MARGIN_MM = 8.0  # shown around the brain: spill-out of PET, room for the marks
-_BAR_INCHES = 0.42  # height kept below the slices for colour bars
+_BAR_INCHES = 0.64  # height kept below the slices for colour bars and two lines of notes
 _TOP_INCHES = 0.52  # height kept above the slices for the two lines of titles
 _LEFT_INCHES = 0.3
 
@@ -186,13 +186,13 @@ def _draw(
             if row == 0:
                 axes.set_title(column.title, fontsize=6.5, pad=2.5)
         axes_letter = "xyz"[_AXES[cut.plane][0]]
-        label = f"{cut.plane}\n{axes_letter} = {cut.mm:+.0f} mm"
+        label = minus(f"{cut.plane}\n{axes_letter} = {cut.mm:+.0f} mm")
         middle = (top - tall / 2) / height
         figure.text(0.14 / width, middle, label, rotation=90, ha="center", va="center", fontsize=6)
         top -= tall + gap_mm * inches_per_mm
-    _colour_bars(figure, columns, tracer, column_inches)
-    note = "Synthetic images are not for clinical use."
-    figure.text(_LEFT_INCHES / width, 0.06 / height, note, ha="left", va="bottom", fontsize=6)
+    _colour_bars(figure, columns, column_inches)
+    note = f"SUVr reference: {tracer.reference_region.name}.\nSynthetic images are not for clinical use."
+    figure.text(_LEFT_INCHES / width, 0.05 / height, note, ha="left", va="bottom", fontsize=6)
     return figure
 
 
@@ -223,22 +223,21 @@ def _show(axes: Any, column: _Column, cut: _Slice, view: PanelView, widest_mm: f
     axes.text(0.97, 0.97, marks[1], ha="right", **place)
 
 
-def _colour_bars(figure: Figure, columns: list[_Column], tracer: TracerSpec, column_inches: float) -> None:
+def _colour_bars(figure: Figure, columns: list[_Column], column_inches: float) -> None:
     """One SUVr bar below the PET columns and one below the difference."""
     width, height = figure.get_size_inches()
-    reference = tracer.reference_region.name
-    for colour_map, label in ((_PET_MAP, f"SUVr (reference: {reference})"), (_DIFFERENCE_MAP, "ΔSUVr")):
+    for colour_map, label in ((_PET_MAP, "SUVr"), (_DIFFERENCE_MAP, "ΔSUVr")):
         numbers = [n for n, column in enumerate(columns) if column.colour_map == colour_map]
         if not numbers:
             continue
         centre = _LEFT_INCHES + (numbers[0] + numbers[-1] + 1) / 2 * column_inches
         length = min(len(numbers) * column_inches * 0.84, 1.6)
-        axes = figure.add_axes(((centre - length / 2) / width, 0.3 / height, length / width, 0.07 / height))
+        axes = figure.add_axes(((centre - length / 2) / width, 0.52 / height, length / width, 0.07 / height))
         low, high = columns[numbers[0]].window
         mappable = ScalarMappable(Normalize(low, high), colour_map)
         bar = figure.colorbar(mappable, cax=axes, orientation="horizontal", extend="both")
         ticks = (low, (low + high) / 2, high)
-        bar.set_ticks(ticks, labels=[f"{tick:g}" for tick in ticks])
+        bar.set_ticks(ticks, labels=[minus(f"{tick:g}") for tick in ticks])
         bar.ax.tick_params(labelsize=5.5, length=2, pad=1)
         bar.set_label(label, fontsize=6, labelpad=1)
         bar.outline.set_linewidth(0.4)

@@ -17,6 +17,7 @@ from relapet.report.style import (
     method_label,
     method_legend,
     method_looks,
+    minus,
     new_figure,
     voi_label,
 )
@@ -47,7 +48,7 @@ def voi_scatter(
             ax.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
             ax.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
             interval = f"r = {row['r']:.2f} [{row['ci_low']:.2f}, {row['ci_high']:.2f}]"
-            text = interval if math.isfinite(row["r"]) else "r undefined"
+            text = minus(interval) if math.isfinite(row["r"]) else f"no r: {row['reason']}"
             ax.set_title(f"{voi_label(row['voi'])}\n{text}, n = {row['n']}", fontsize=7)
         return figure
 
@@ -73,7 +74,9 @@ def bland_altman(
             ax.set(xlabel="Mean of both (SUVr)", ylabel="Difference (SUVr)")
             ax.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
             limits = f"bias {row['bias']:+.2f}, limits {row['loa_low']:+.2f} to {row['loa_high']:+.2f}"
-            ax.set_title(f"{voi_label(row['voi'])}, n = {row['n']}\n{limits}", fontsize=7)
+            if not math.isfinite(row["loa_low"]):
+                limits = f"bias {row['bias']:+.2f}, no limits: {row['reason']}"
+            ax.set_title(f"{voi_label(row['voi'])}, n = {row['n']}\n{minus(limits)}", fontsize=7)
         return figure
 
 

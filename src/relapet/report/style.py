@@ -68,14 +68,22 @@ def method_label(method: str) -> str:
     return method.replace("_", " ")
 
 
+def minus(text: str) -> str:
+    """Numbers in a text with the minus sign that the axes have, not a hyphen."""
+    return re.sub(r"-(?=\d)", "−", text)
+
+
 def voi_label(name: str) -> str:
     """A VOI's or composite's name as figures print it; Braak stages in their Roman numerals."""
     if match := re.fullmatch(r"braak_(\d)_(\d)", name):
         return "Braak " + "–".join(_ROMAN[int(stage)] for stage in match.groups())
+    if name in _SPELLED:
+        return _SPELLED[name]
     text = name.replace("_", " ")
     return text if text.startswith("ctx-") else text[:1].upper() + text[1:]
 
 
+_SPELLED = {"temporal_meta_roi": "Temporal meta-ROI", "tau_sensitive_cortex": "Tau-sensitive cortex"}
 _ROMAN = ("", "I", "II", "III", "IV", "V", "VI")
 
 

@@ -62,7 +62,9 @@ def panel_of_visit(
     Measured PET, and one of T1w and FLAIR, are left out where ``real`` has none. Raises VolumeError for
     images that are unreadable or on different grids, and where ``real`` has neither MRI.
     """
-    made = load_volume(visit.pet(synthetic, tracer, "synth"))
+    path = visit.pet(synthetic, tracer, "synth")
+    # A tree of another tool's, with plain names, is scored too.
+    made = load_volume(path if path.is_file() else visit.pet(synthetic, tracer))
     paths = {"T1w": visit.t1w(real), "FLAIR": visit.flair(real), "measured PET": visit.pet(real, tracer)}
     images = {name: load_volume(path) for name, path in paths.items() if path.is_file()}
     if not {"T1w", "FLAIR"} & images.keys():

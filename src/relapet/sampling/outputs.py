@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import nibabel as nib
 import numpy as np
@@ -16,6 +17,14 @@ from relapet.cohort.template import Atlas, load_atlas
 from relapet.files import atomic_path, write_json
 from relapet.sampling.synthesizer import Synthesis
 from relapet.types import Affine, Json
+
+
+class AddIntervals(Protocol):
+    """Adds columns to the VOI table of a tracer, and says what its JSON holds of them."""
+
+    def add(self, tracer: str, table: pd.DataFrame) -> tuple[pd.DataFrame, Json]:
+        """The table with its new columns, and the content of the JSON beside it (empty for none)."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -38,7 +47,14 @@ def template_place(grid: Grid) -> Place:
     return Place(SPACE, grid.affine, load_atlas(grid), 4, SPACE, f"{grid.voxel_size} mm isotropic")
 
 
-def write_synthesis(out: Path, visit: Visit, synthesis: Synthesis, place: Place, sidecar: Json) -> None:
+def write_synthesis(
+    out: Path,
+    visit: Visit,
+    synthesis: Synthesis,
+    place: Place,
+    sidecar: Json,
+    intervals: AddIntervals | None = None,
+) -> None:
     """Write the mean map, the SD map of several samples, their sidecars and the VOI tables."""
     tracer = synthesis.tracer
     sidecar = {**sidecar, "SpatialReference": place.reference, "Resolution": place.resolution}
@@ -54,7 +70,12 @@ def write_synthesis(out: Path, visit: Visit, synthesis: Synthesis, place: Place,
         save_volume(path, data, place.affine, description=description, code=place.code)
         write_json(path.with_name(path.name.replace(".nii.gz", ".json")), {**sidecar, **more})
     table, samples = voi_tables(synthesis, place)
-    _write_tsv(visit.voi_table(out, tracer, "synth", place.space), table)
+    table_path = visit.voi_table(out, tracer, "synth", place.space)
+    if intervals is not None:
+        table, columns = intervals.add(tracer.name, table)
+        if columns:
+            write_json(table_path.with_suffix(".json"), columns)
+    _write_tsv(table_path, table)
     if len(synthesis.samples) > 1:
         _write_tsv(visit.voi_table(out, tracer, "synthsamples", place.space), samples)
 

@@ -27,7 +27,7 @@ from relapet.preprocessing.template_space import bring_to_grid
 from relapet.runs import environment, now
 from relapet.sampling.config import SampleConfig
 from relapet.sampling.native import bring_native, native_place
-from relapet.sampling.outputs import template_place, write_synthesis
+from relapet.sampling.outputs import AddIntervals, template_place, write_synthesis
 from relapet.sampling.synthesizer import Synthesis, Synthesizer
 from relapet.tracers import TracerSpec
 from relapet.types import Affine, Json
@@ -57,6 +57,8 @@ class Request:
     """Labels, with or without sub-; all where None."""
     spaces: tuple[str, ...] = ("MNI",)
     """Of `OUTPUT_SPACES`."""
+    intervals: AddIntervals | None = None
+    """Intervals of the VOI tables in MNI space, of a calibration made with the same sampler settings."""
 
     def __post_init__(self) -> None:
         unknown = [space for space in self.spaces if space not in OUTPUT_SPACES]
@@ -148,17 +150,18 @@ def _synthesize_visit(
             f"{visit.stem} lies in {found.space} but is not of its size: scaled by {factors} to fit it."
         )
     native = None if back is None else native_place(back, ready.fit, _uri(source, back.t1w))
-    if back is not None:
-        _write_native_mask(source, out, visit, back)
     for tracer in request.tracers:
         synthesis = synthesizer.synthesize(ready, tracer, request.sample, visit.stem)
         sidecar = _sidecar(source, found, synthesis, synthesizer, request.sample, ready.fit)
         if "MNI" in request.spaces:
-            write_synthesis(out, visit, synthesis, template_place(synthesizer.grid), sidecar)
+            place = template_place(synthesizer.grid)
+            write_synthesis(out, visit, synthesis, place, sidecar, request.intervals)
         if back is not None and native is not None:
             more = [_uri(source, path) for path in (back.t1w, back.transform, back.mask)]
             own = {**sidecar, "Sources": [*sidecar["Sources"], *more]}
             write_synthesis(out, visit, bring_native(synthesis, back, ready.fit), native, own)
+    if back is not None:
+        _write_native_mask(source, out, visit, back)
 
 
 def _require_inputs(source: Path, found: MniImages, synthesizer: Synthesizer) -> None:

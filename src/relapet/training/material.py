@@ -10,7 +10,7 @@ from typing import Any, Protocol
 from pydantic import BaseModel
 
 from relapet.cohort.bids import VisitFiles
-from relapet.cohort.grid import SPACE, Grid
+from relapet.cohort.grid import SPACE, Grid, get_grid
 from relapet.data.cache import Cache
 from relapet.data.dataset import DataConfig, PairedVolumes, fill_cache, usable_visits
 from relapet.data.split import Split, check_split, split_subjects
@@ -65,7 +65,11 @@ def prepare_material(
     data = settings.data
     tracers = sorted((get_tracer(name) for name in data.tracers), key=lambda tracer: tracer.index)
     usable = usable_visits(visits, data, messages.warn)
-    grid = derivative_grid(usable[0])
+    grid = derivative_grid(usable[0]) if data.grid is None else get_grid(data.grid)
+    for space in sorted({files.space for files in usable} - {SPACE}):
+        messages.warn(
+            f"{derivatives} holds MRI in {space}: resampled by affine to {SPACE}, which differs from it by some mm."
+        )
     subjects = [files.visit.subject for files in usable]
     split = split_subjects(subjects, data.validation_fraction, data.test_fraction, data.split_seed)
     check_split(split)

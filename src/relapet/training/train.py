@@ -10,8 +10,8 @@ from pathlib import Path
 import torch
 from lightning_fabric import Fabric
 
-from relapet.cohort.bids import index_derivative
 from relapet.cohort.grid import Grid
+from relapet.cohort.images import index_measured
 from relapet.data.dataset import Pair
 from relapet.errors import InputError, Stopped
 from relapet.files import prepare_output_folder, remove_unfinished
@@ -70,7 +70,7 @@ def train_run(settings: Settings, derivatives: Path, folder: Path, options: Trai
         )
     fabric = make_fabric(settings.train)
     messages = options.messages if is_first_process() else Silent()
-    visits = index_derivative(derivatives)
+    visits = index_measured(derivatives)
     prepare_output_folder(run.path)
     # Before the launch: the first process reads all volumes into the cache, where the others then find them.
     material = prepare_material(settings, Path(derivatives), visits, run, messages)

@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import json
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,17 +11,23 @@ from relapet.cohort.grid import GRIDS
 from relapet.cohort.nifti import load_volume, save_volume
 from relapet.cohort.template import load_atlas, load_template
 from relapet.errors import InputError, VolumeError
-from relapet.evaluation.design import DownstreamConfig, make_design
-from relapet.evaluation.downstream import evaluate_downstream
+from relapet.evaluation.design import (
+    Background,
+    Design,
+    make_design,
+    positivity_outcome,
+    read_background,
+    read_outcome,
+)
+from relapet.evaluation.downstream import Downstream, check_outcomes, predict_outcomes
 from relapet.evaluation.mri_features import mri_feature_table, tissue_like, visit_features
 from relapet.evaluation.prediction import PredictionConfig
 from relapet.evaluation.voi import default_atlas
-from relapet.files import sha256
+from relapet.tracers import get_tracer
 
 GRID = GRIDS["4mm"]
 SUBJECTS = 40
 QUICK = PredictionConfig(outer_folds=3, inner_folds=2, repeats=1, bootstrap=200, permutations=199)
-CONFIG = DownstreamConfig(column="memory", method="rela", prediction=QUICK)
 
 
 def t1w_image(rng: np.random.Generator) -> np.ndarray:
@@ -70,8 +74,28 @@ def study(tmp_path_factory) -> Path:
     return root
 
 
-def design_of(study: Path, config: DownstreamConfig, phenotype: str = "cognition.tsv"):
-    return make_design(study / "mri", study / "voi.tsv", study / phenotype, config)
+@pytest.fixture(scope="module")
+def background(study: Path) -> Background:
+    return read_background(study / "mri")
+
+
+def voi_of(study: Path) -> pd.DataFrame:
+    return pd.read_csv(study / "voi.tsv", sep="\t")
+
+
+def design_of(
+    study: Path,
+    background: Background,
+    column: str = "memory",
+    phenotype: str = "cognition.tsv",
+    method: str = "rela",
+) -> Design:
+    return make_design(read_outcome(study / phenotype, column), background, voi_of(study), method)
+
+
+def predict(study: Path, *names: str, method: str = "rela") -> Downstream:
+    phenotype = study / "cognition.tsv"
+    return predict_outcomes(study / "mri", voi_of(study), phenotype, names, [method], QUICK)
 
 
 def test_features_measure_signal_tissue_and_lesions(study, tmp_path):
@@ -141,9 +165,9 @@ def test_unusable_mri_is_refused(study, tmp_path):
     assert len(mri_feature_table(tmp_path)) == 1  # without a mask file the template's mask serves
 
 
-def test_measured_pet_gains_and_is_written(study, tmp_path):
-    inputs = (study / "mri", study / "voi.tsv", study / "cognition.tsv")
-    table = evaluate_downstream(*inputs, tmp_path / "a", CONFIG)
+def test_measured_pet_gains(study):
+    done = predict(study, "memory")
+    table = done.table
     assert set(table["model"]) == {"ridge", "kernel_ridge"}
     assert set(table["metric"]) == {"r2", "mae", "r"}
     assert (table["n"] == SUBJECTS).all()
@@ -155,35 +179,50 @@ def test_measured_pet_gains_and_is_written(study, tmp_path):
     assert ridge.loc[("mri+real", "r2"), "value"] > ridge.loc[("mri+synthetic", "r2"), "value"]
     assert ridge.loc[("mri", "r2"), ["gain", "p"]].isna().all()
     assert ridge.loc[("mri+real", "mae"), "gain"] < 0
-    content = json.loads((tmp_path / "a" / "downstream.json").read_text())
-    assert content["missing_demographics"] == ["education"]
-    assert content["features"]["real:tau"] == 2  # composites repeat VOIs and are left out
-    assert content["n"] == SUBJECTS
-    assert content["results"][0]["gain"] is None
-    predictions = pd.read_csv(tmp_path / "a" / "downstream_predictions.tsv", sep="\t")
-    assert len(predictions) == 2 * 3 * SUBJECTS
-    evaluate_downstream(*inputs, tmp_path / "b", CONFIG)
-    for name in ("downstream.tsv", "downstream.json", "downstream_predictions.tsv"):
-        assert sha256(tmp_path / "a" / name) == sha256(tmp_path / "b" / name)
+    (summary,) = done.studies
+    assert summary["missing_demographics"] == ["education"]
+    assert summary["features"]["real:tau"] == 2  # composites repeat VOIs and are left out
+    assert summary["n"] == SUBJECTS
+    assert len(done.predictions) == 2 * 3 * SUBJECTS
+    again = predict(study, "memory")
+    pd.testing.assert_frame_equal(again.table, table)
+    pd.testing.assert_frame_equal(again.predictions, done.predictions)
 
 
-def test_two_values_are_a_classification(study, tmp_path):
-    config = replace(CONFIG, column="impaired", method="other")
-    inputs = (study / "mri", study / "voi.tsv", study / "cognition.tsv")
-    table = evaluate_downstream(*inputs, tmp_path, config)
-    assert set(table["metric"]) == {"auc"}
-    values = table[table["model"] == "logistic_ridge"].set_index("features")["value"]
+def test_two_values_are_a_classification(study):
+    done = predict(study, "impaired", method="other")
+    assert set(done.table["metric"]) == {"auc"}
+    values = done.table[done.table["model"] == "logistic_ridge"].set_index("features")["value"]
     assert values["mri+real"] > 0.8
     assert values["mri+synthetic"] > 0.8
-    assert json.loads((tmp_path / "downstream.json").read_text())["classes"] == ["no", "yes"]
+    assert done.studies[0]["classes"] == ("no", "yes")
 
 
-def test_design_keeps_complete_subjects_in_order(study):
+def test_positivity_of_a_tracer_is_an_outcome_of_its_own(study, background):
+    tau = get_tracer("tau")
+    rows = voi_of(study).query("voi == 'braak_1_2'").assign(voi=tau.positivity.composite, kind="composite")
+    rows["real_suvr"] += tau.positivity.threshold - 1.4  # about half of the subjects are positive
+    voi = pd.concat([voi_of(study).assign(kind="voi"), rows])
+    outcome = positivity_outcome(voi, tau)
+    assert outcome.task == "classification"
+    positive = rows.drop_duplicates("subject").set_index("subject")["real_suvr"] > tau.positivity.threshold
+    np.testing.assert_array_equal(outcome.values, positive)
+    done = predict_outcomes(study / "mri", voi, None, ["tau_positivity", "pib_positivity"], ["rela"], QUICK)
+    assert set(done.table["outcome"]) == {"tau_positivity"}
+    auc = done.table.query("model == 'logistic_ridge'").set_index("features")["value"]
+    assert auc["mri+real"] > 0.9  # by definition nearly known
+    assert done.unmet == {
+        "downstream pib_positivity rela": "Positivity of pib is unknown: no threshold or no measured composite."
+    }
+    assert make_design(outcome, background, voi, "rela").outcome.sum() == positive.sum()
+
+
+def test_design_keeps_complete_subjects_in_order(study, background):
     table = pd.read_csv(study / "cognition.tsv", sep="\t").sample(frac=1, random_state=0)
     table.loc[table["participant_id"] == "sub-05", "memory"] = np.nan
     table = pd.concat([table, pd.DataFrame({"participant_id": ["sub-99"], "memory": [3.0]})])
     table.to_csv(study / "other.tsv", sep="\t", index=False, na_rep="n/a")
-    design = design_of(study, CONFIG, "other.tsv")
+    design = design_of(study, background, phenotype="other.tsv")
     assert design.subjects == sorted(f"{n:02d}" for n in range(SUBJECTS) if n != 5)
     assert set(design.excluded.values()) == {1}
     assert [block.shape[0] for block in design.features("mri+real")] == [SUBJECTS - 1] * 3
@@ -201,28 +240,47 @@ def test_design_keeps_complete_subjects_in_order(study):
             "lacks the column attention; it has: memory, education, word, impaired, rare",
         ),
         ({"column": "word"}, "holds words with 40 values"),
-        ({"column": "education"}, "is 12 in every complete subject"),
+        ({"column": "education"}, r"education \(\S+\) is 12 in every complete subject"),
         ({"column": "rare"}, "is seen in 3 complete subjects; at least 10"),
-        ({"method": "none"}, "no method none; it has: other, rela"),
-        ({"tracers": ("pib",)}, "no tracer pib of rela; it has: tau"),
+        ({"method": "none"}, "no grey-matter VOI of none"),
     ],
 )
-def test_what_the_tables_lack_is_named(study, change, message):
+def test_what_the_tables_lack_is_named(study, background, change, message):
     with pytest.raises(InputError, match=message):
-        design_of(study, replace(CONFIG, **change))
+        design_of(study, background, **change)
 
 
-def test_phenotypes_that_cannot_be_used_are_refused(study):
+def test_phenotypes_that_cannot_be_used_are_refused(study, background):
     table = pd.read_csv(study / "cognition.tsv", sep="\t")
     path = study / "bad.tsv"
     table[:19].to_csv(path, sep="\t", index=False)
     with pytest.raises(InputError, match=r"Only 19 subjects .* at least 20 are needed"):
-        design_of(study, CONFIG, "bad.tsv")
+        design_of(study, background, phenotype="bad.tsv")
     pd.concat([table, table[:1]]).to_csv(path, sep="\t", index=False)
     with pytest.raises(InputError, match="several rows for sub-00"):
-        design_of(study, CONFIG, "bad.tsv")
+        design_of(study, background, phenotype="bad.tsv")
     table.rename(columns={"participant_id": "id"}).to_csv(path, sep="\t", index=False)
     with pytest.raises(InputError, match="lacks the column participant_id"):
-        design_of(study, CONFIG, "bad.tsv")
+        design_of(study, background, phenotype="bad.tsv")
     with pytest.raises(InputError, match="not a readable"):
-        design_of(study, CONFIG, "missing.tsv")
+        design_of(study, background, phenotype="missing.tsv")
+
+
+def test_outcomes_are_checked_before_anything_is_scored(study, tmp_path):
+    derivative, phenotype = study / "mri", study / "cognition.tsv"
+    check_outcomes(derivative, None, [])
+    check_outcomes(derivative, phenotype, ["memory", "tau_positivity"])
+    with pytest.raises(InputError, match="without --outcome; name a column, it has: memory"):
+        check_outcomes(derivative, phenotype, [])
+    with pytest.raises(InputError, match="memory needs --phenotype FILE; without one there are: pib_positiv"):
+        check_outcomes(derivative, None, ["memory"])
+    with pytest.raises(InputError, match="lacks the column attention"):
+        check_outcomes(derivative, phenotype, ["attention"])
+    with pytest.raises(InputError, match=r"participants\.tsv is not a readable"):
+        check_outcomes(tmp_path, phenotype, ["memory"])
+
+
+def test_an_outcome_that_cannot_be_predicted_is_named_and_the_others_are(study):
+    done = predict(study, "rare", "memory")
+    assert set(done.table["outcome"]) == {"memory"}
+    assert "at least 10 are needed" in done.unmet["downstream rare rela"]

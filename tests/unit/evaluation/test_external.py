@@ -25,8 +25,8 @@ def folders(trees, tmp_path_factory):
     return made
 
 
-def test_the_drop_has_the_right_size_sign_and_interval(folders, tmp_path):
-    table = compare_cohorts(*folders, tmp_path, SAMPLING).set_index("metric")
+def test_the_drop_has_the_right_size_sign_and_interval(folders):
+    table = compare_cohorts(*folders, SAMPLING).set_index("metric")
     row = table.loc["mae"]
     means = [pd.read_csv(f / "image_metrics.tsv", sep="\t")["mae"].mean() for f in folders]
     assert row["difference"] == pytest.approx(means[1] - means[0])
@@ -34,8 +34,6 @@ def test_the_drop_has_the_right_size_sign_and_interval(folders, tmp_path):
     assert (row["n_internal"], row["n_external"], row["better"]) == (10, 8, "lower")
     assert table.loc["psnr", "ci_high"] < 0
     assert {"voi_r", "voi_mae", "ssim"} <= set(table.index)
-    written = pd.read_csv(tmp_path / "external.tsv", sep="\t")
-    assert written["difference"].to_numpy() == pytest.approx(table["difference"].to_numpy(), rel=1e-6)
 
 
 def test_a_cohort_against_itself_does_not_differ_but_has_an_honest_interval(folders):

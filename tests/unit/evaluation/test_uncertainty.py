@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from relapet.cohort.bids import Visit
+from relapet.cohort.bids import Visit, index_derivative
 from relapet.cohort.grid import GRIDS
 from relapet.cohort.nifti import save_volume
 from relapet.cohort.template import load_atlas
@@ -18,7 +18,7 @@ from relapet.evaluation.uncertainty import (
     central_interval,
     crps,
     crps_table,
-    evaluate_uncertainty,
+    judge_samples,
     measure_vois,
     pair_with_real,
     read_samples,
@@ -170,13 +170,31 @@ def test_files_in_tables_out(tmp_path):
         for voi, value in zip(rows["voi"], rows["real_suvr"], strict=True):
             suvr[labels == chosen[voi]] = value
         save_volume(Visit(str(subject)).pet(tmp_path / "real", tracer), suvr, grid.affine)
-    tables = evaluate_uncertainty(tmp_path / "real", tmp_path / "synth", tmp_path, CONFIG)
-    pd.testing.assert_frame_equal(tables["uncertainty_coverage"], sample_coverage(pairs, CONFIG))
-    for name, table in tables.items():
-        written = pd.read_csv(tmp_path / f"{name}.tsv", sep="\t", na_values=["n/a"])
-        pd.testing.assert_frame_equal(written, table, check_dtype=False)
-    with pytest.raises(InputError, match="no measured"):
-        measure_vois(tmp_path / "synth")
+    measured = measure_vois(index_derivative(tmp_path / "real"), grid, pytest.fail)
+    tables = judge_samples({"rela": tmp_path / "synth"}, measured, CONFIG)
+    coverage = tables["uncertainty_coverage"]
+    assert set(coverage["interval"]) == {"samples"}
+    pd.testing.assert_frame_equal(
+        coverage.drop(columns=["method", "interval"]), sample_coverage(pairs, CONFIG)
+    )
+    for table in tables.values():
+        assert list(table.columns[:2]) == ["tracer", "method"]
+        assert set(table["method"]) == {"rela"}
+    assert judge_samples({"rela": tmp_path / "real"}, measured, CONFIG) == {}
+    with pytest.raises(InputError, match="No measured"):
+        measure_vois(index_derivative(tmp_path / "synth"), grid, pytest.fail)
+
+
+def test_a_measured_map_that_cannot_be_read_is_told_and_left_out(tmp_path):
+    tracer, grid = get_tracer("tau"), GRIDS["4mm"]
+    for label in ("01", "02"):
+        save_volume(Visit(label).pet(tmp_path, tracer), np.ones(grid.shape), grid.affine)
+    path = Visit("02").pet(tmp_path, tracer)
+    path.write_bytes(path.read_bytes()[:500])
+    told: list[str] = []
+    assert set(measure_vois(index_derivative(tmp_path), grid, told.append)["subject"]) == {"01"}
+    assert len(told) == 1
+    assert path.name in told[0]
 
 
 def test_missing_and_uneven_samples_are_refused(tmp_path):

@@ -140,8 +140,8 @@ def every_figure(tables: dict[str, pd.DataFrame]) -> dict[str, Figure]:
         "bland_altman": bland_altman(tables["voi"], tables["agreement"], TAU, "rela"),
         "correlations": composite_correlations(tables["agreement"], [TAU, PIB]),
         "boxes": metric_boxes(tables["image"], "psnr", [TAU, PIB]),
-        "coverage": coverage_plot({"samples": table}, [TAU]),
-        "curve": sample_mean_plot(sample_mean_curve(pairs(), CONFIG), [TAU, PIB]),
+        "coverage": coverage_plot({"samples": table}, [TAU], "rela"),
+        "curve": sample_mean_plot(sample_mean_curve(pairs(), CONFIG), [TAU, PIB], "rela"),
         "spectra": spectrum_plot(spectra_table(), [TAU]),
         "downstream": downstream_plot(downstream_table()),
     }
@@ -190,7 +190,7 @@ def test_figures_do_not_touch_pyplot_or_the_users_style():
         "from relapet.report.figures import sample_mean_plot\n"
         "from relapet.tracers import get_tracer\n"
         "row = dict(tracer='tau', n_samples=1, n=3, mae=0.1, ci_low=0.0, ci_high=0.2)\n"
-        "sample_mean_plot(pd.DataFrame([row]), [get_tracer('tau')])\n"
+        "sample_mean_plot(pd.DataFrame([row]), [get_tracer('tau')], 'rela')\n"
         "assert matplotlib.rcParams.copy() == before\n"
         "assert 'matplotlib.pyplot' not in sys.modules and 'torch' not in sys.modules\n"
     )
@@ -210,7 +210,7 @@ def test_scatter_shows_each_subject_and_the_tables_r(tables):
     (identity,) = figure.axes[1].lines
     np.testing.assert_array_equal(identity.get_xdata(), identity.get_ydata())
     flat = voi_scatter(tables["voi"], tables["agreement"], TAU, "tracer_mean")
-    assert "r undefined" in panel_titles(flat)[0]
+    assert "no r: no variation over subjects" in panel_titles(flat)[0]
     with pytest.raises(ValueError, match="no nowhere of tau by rela"):
         voi_scatter(tables["voi"], tables["agreement"], TAU, "rela", ("nowhere",))
 
@@ -256,7 +256,7 @@ def test_boxes_average_sessions_and_count_infinite_values(tables):
 
 def test_coverage_shows_what_the_number_of_samples_allows():
     table = sample_coverage(pairs(), CONFIG)
-    figure = coverage_plot({"samples": table, "conformal": table.drop(columns="attainable")}, [TAU])
+    figure = coverage_plot({"samples": table, "conformal": table.drop(columns="attainable")}, [TAU], "rela")
     legend = {text.get_text() for text in figure.legends[0].get_texts()}
     assert legend == {"nominal", "samples", "conformal", "samples: attainable with N = 8"}
     assert f"samples: n = {N}" in panel_titles(figure)[0]
@@ -278,7 +278,7 @@ def test_downstream_prints_gains_and_their_p():
     ]
     assert figure.axes[0].get_xlabel().startswith("R²")
     labels = [label.get_text() for label in figure.axes[0].get_yticklabels()]
-    assert labels == ["MRI", "MRI + synthetic PET", "MRI + measured PET"]
+    assert labels == ["MRI + demographics", "and synthetic PET", "and measured PET"]
 
 
 def test_methods_are_told_apart_by_colour_or_marker():

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
 
@@ -100,7 +101,28 @@ def test_slice_shown_is_the_one_named(images, tracer):
     )
     assert (_tiles(figure)[2].get_images()[0].get_array() == 9.0).all()
     true_mm = GRID.affine[1, 3] + index * GRID.voxel_size
-    assert f"y = {true_mm:+.0f} mm" in _texts(figure)
+    assert f"y = {true_mm:+.0f} mm".replace("-", "−") in _texts(figure)
+
+
+@pytest.mark.parametrize("missing", [(), ("real",), ("real", "flair")])
+def test_no_text_is_cut_or_lies_on_another(images, missing):
+    """Also with two columns and the longest name of a reference region."""
+    tau = get_tracer("tau")
+    given = {name: None if name in missing else image for name, image in images.items()}
+    figure = subject_panel(
+        **given, tracer=tau, affine=GRID.affine, title=f"sub-01: synthetic {tau.ligand} PET"
+    )
+    renderer = FigureCanvasAgg(figure).get_renderer()
+    figure.draw(renderer)
+    labels = [text for axes in figure.axes for text in (axes.title, axes.xaxis.label)]
+    ticks = [label for axes in figure.axes if not axes.get_images() for label in axes.get_xticklabels()]
+    texts = [text for text in [*figure.texts, *labels, *ticks] if text.get_text()]
+    boxes = [text.get_window_extent(renderer) for text in texts]
+    for number, box in enumerate(boxes):
+        assert figure.bbox.x0 <= box.x0, texts[number]
+        assert box.x1 <= figure.bbox.x1, texts[number]
+        for other, at in zip(texts[number + 1 :], boxes[number + 1 :], strict=True):
+            assert not box.overlaps(at), (texts[number], other)
 
 
 def test_png_is_reproducible_and_titled(images, tracer, tmp_path):

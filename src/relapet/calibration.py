@@ -1,0 +1,111 @@
+"""Calibrating a run on its validation subjects, so that synthesis gives intervals that hold."""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from relapet.cohort.images import index_measured
+from relapet.evaluation.conformal import (
+    LEVEL_KEY,
+    Calibration,
+    add_intervals,
+    calibrate,
+    load_calibration,
+    read_predictions,
+    save_calibration,
+)
+from relapet.evaluation.uncertainty import UncertaintyConfig, measure_vois, pair_with_real
+from relapet.messages import Messages
+from relapet.runs import RunFolder
+from relapet.sampling.config import SampleConfig
+from relapet.sampling.synthesize import Request, synthesize_dataset
+from relapet.sampling.synthesizer import Synthesizer
+from relapet.types import Json
+
+
+def settings_of(sample: SampleConfig) -> dict[str, str | int]:
+    """What of the sampler decides the residuals, and so must be the same when intervals are used."""
+    return {"sampler": sample.sampler, "steps": sample.steps, "count": sample.count, "seed": sample.seed}
+
+
+def calibrate_run(run: RunFolder, derivatives: Path, messages: Messages) -> Calibration | None:
+    """Synthesise the validation subjects as `synthesize` would, and write the run's calibration.json.
+
+    Nothing is written for a run without validation subjects or whose output is no SUVr. Raises InputError as
+    synthesis does.
+    """
+    synthesizer = Synthesizer.from_run(run.path)
+    people = synthesizer.manifest.split.get("validation", [])
+    if not people or synthesizer.caution is not None:
+        return None
+    index = [files for files in index_measured(derivatives) if files.visit.subject in people]
+    tracers = [synthesizer.tracer(name) for name in synthesizer.manifest.tracers]
+    with tempfile.TemporaryDirectory(prefix=".tmp-calibration-", dir=run.path) as folder:
+        request = Request(tuple(tracers), synthesizer.sample, tuple(people))
+        outcome = synthesize_dataset(derivatives, Path(folder), synthesizer, request, messages)
+        if not outcome.done:
+            messages.warn(
+                "No validation subject could be synthesised, so the run has no calibrated intervals."
+            )
+            return None
+        predicted = read_predictions(Path(folder))
+    pairs = pair_with_real(predicted, measure_vois(index, synthesizer.grid, messages.warn))
+    calibration = calibrate(pairs, UncertaintyConfig(), run.weights_sha256(), settings_of(synthesizer.sample))
+    save_calibration(calibration, run.calibration)
+    return calibration
+
+
+@dataclass(frozen=True)
+class Intervals:
+    """The columns low and high of a VOI table, and what its JSON says of them."""
+
+    calibration: Calibration
+    level: float
+
+    def add(self, tracer: str, table: pd.DataFrame) -> tuple[pd.DataFrame, Json]:
+        """The VOI table (name, mean, sd, ...) of a tracer with low and high; as it is for a tracer without."""
+        if tracer not in self.calibration.vois:
+            return table, {}
+        keyed = table.assign(tracer=tracer, voi=table["name"])
+        added = add_intervals(self.calibration, keyed, self.level).drop(columns=["tracer", "voi"])
+        counts = [voi.n for voi in self.calibration.vois[tracer].values()]
+        text = f"end of the {self.level:.0%} split-conformal interval of the measured value"
+        return added, {
+            LEVEL_KEY: self.level,
+            "CalibrationSubjects": max(counts),
+            "low": {"Description": f"Lower {text}", "Units": "SUVr"},
+            "high": {"Description": f"Upper {text}", "Units": "SUVr"},
+        }
+
+
+def intervals_for(synthesizer: Synthesizer, sample: SampleConfig, messages: Messages) -> Intervals | None:
+    """The intervals that a run's calibration gives for these sampler settings; None, with a warning, where none.
+
+    A run that was never calibrated gives none without a warning. Raises InputError for a broken calibration.json
+    and for one of other weights.
+    """
+    path = synthesizer.run.calibration
+    if not path.is_file():
+        return None
+    calibration = load_calibration(path, synthesizer.run.weights_sha256())
+    wanted = settings_of(sample)
+    other = [
+        f"{key} {calibration.sampling.get(key)} (not {value})"
+        for key, value in wanted.items()
+        if calibration.sampling.get(key) != value
+    ]
+    if other:
+        messages.warn(
+            f"The VOI tables have no intervals: {path} was made with {', '.join(other)}; synthesize with the same, "
+            "or calibrate for others by relapet train ... --resume --set sample.KEY=VALUE."
+        )
+        return None
+    level = calibration.best_level()
+    if level is None:
+        messages.warn(f"The VOI tables have no intervals: {path} rests on too few validation subjects.")
+        return None
+    return Intervals(calibration, level)

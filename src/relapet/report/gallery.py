@@ -1,0 +1,134 @@
+"""Every figure of an evaluation, drawn from the tables that it wrote: ``figures/`` beside them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from relapet.errors import VolumeError
+from relapet.evaluation.evaluate import Evaluation
+from relapet.evaluation.tables import write_table
+from relapet.report import figures
+from relapet.tracers import TracerSpec, load_tracers
+
+FIGURES = "figures"
+BOXED = ("psnr", "ssim", "mae", "spectrum_distance", "gradient_ratio")
+"""Image metrics that have a figure by method."""
+CHOSEN_BY = "psnr"
+"""Metric that the best, median and worst subject are chosen by."""
+
+Drawn = tuple[str, str, Callable[[], Figure]]
+"""File name, tables that its numbers are from, and the drawing."""
+
+
+def draw_evaluation(
+    result: Evaluation, on_progress: Callable[[int, int], None], on_skip: Callable[[str], None]
+) -> list[Path]:
+    """Draw all figures of an evaluation into its folder, and figures.tsv with what each is drawn from.
+
+    Pictures of subjects are read from the trees that were evaluated; one that cannot be drawn, as where there is
+    no MRI, is told to ``on_skip``.
+    """
+    folder = result.out / FIGURES
+    drawings = list(_drawings(result))
+    rows = []
+    for done, (name, tables, draw) in enumerate(drawings, start=1):
+        try:
+            figure = draw()
+        except VolumeError as error:
+            on_skip(f"{name} is not drawn: {error}")
+            continue
+        figures.save_figure(figure, folder / name)
+        rows.append({"figure": name, "title": figures.alternative_text(figure), "tables": tables})
+        on_progress(done, len(drawings))
+    write_table(folder / "figures.tsv", pd.DataFrame(rows, columns=["figure", "title", "tables"]))
+    return [folder / row["figure"] for row in rows]
+
+
+def _drawings(result: Evaluation) -> Iterator[Drawn]:
+    scored = set(result.image_metrics["tracer"])
+    tracers = [tracer for tracer in load_tracers().values() if tracer.name in scored]
+    yield from _of_methods(result, tracers)
+    for method in result.summary["inputs"]["synthetic"]:
+        for tracer in tracers:
+            rows = result.image_metrics
+            if ((rows["tracer"] == tracer.name) & (rows["method"] == method)).any():
+                yield from _of_one(result, tracer, method)
+    yield from _uncertainty(result, tracers)
+    yield from _downstream(result)
+
+
+def _of_methods(result: Evaluation, tracers: list[TracerSpec]) -> Iterator[Drawn]:
+    """Figures with all methods side by side."""
+    for metric in BOXED:
+        yield f"boxes_{metric}.png", "image_metrics.tsv", _later(
+            figures.metric_boxes, result.image_metrics, metric, tracers
+        )  # fmt: skip
+    composites = result.agreement[result.agreement["kind"] == "composite"].dropna(subset=["r"])
+    with_r = [tracer for tracer in tracers if tracer.name in set(composites["tracer"])]
+    if with_r:
+        yield "correlations.png", "agreement.tsv", _later(
+            figures.composite_correlations, result.agreement, with_r
+        )  # fmt: skip
+    there = [tracer for tracer in tracers if tracer.name in set(result.spectra["tracer"])]
+    if there:
+        yield "spectra.png", "spectra.tsv", _later(figures.spectrum_plot, result.spectra, there)
+
+
+def _of_one(result: Evaluation, tracer: TracerSpec, method: str) -> Iterator[Drawn]:
+    """Figures of one method and tracer."""
+    end = f"trc-{tracer.label}_method-{_plain(method)}.png"
+    rows = result.agreement
+    rows = rows[(rows["tracer"] == tracer.name) & (rows["method"] == method)]
+    if set(tracer.composites) & set(rows["voi"]):
+        given = (result.voi, result.agreement, tracer, method)
+        yield f"scatter_{end}", "voi.tsv, agreement.tsv", _later(figures.voi_scatter, *given)
+        yield f"bland-altman_{end}", "voi.tsv, agreement.tsv", _later(figures.bland_altman, *given)
+    real = Path(result.summary["inputs"]["real"])
+    tree = Path(result.summary["inputs"]["synthetic"][method])
+    chosen = figures.choose_subjects(result.image_metrics, tracer, method, CHOSEN_BY)
+    for place, (visit, value) in chosen.items():
+        title = f"{place.capitalize()} PSNR ({value:.1f} dB) of {figures.method_label(method)}: {visit.stem}"
+        yield f"subject-{place}_{end}", "image_metrics.tsv", _later(
+            figures.panel_of_visit, real, tree, visit, tracer, title
+        )  # fmt: skip
+
+
+def _uncertainty(result: Evaluation, tracers: list[TracerSpec]) -> Iterator[Drawn]:
+    coverage = result.further.get("uncertainty_coverage")
+    if coverage is not None:
+        for method, rows in coverage.groupby("method", sort=False):
+            by_interval = {str(name): part for name, part in rows.groupby("interval", sort=False)}
+            there = [tracer for tracer in tracers if tracer.name in set(rows["tracer"])]
+            yield f"coverage_method-{_plain(str(method))}.png", "uncertainty_coverage.tsv", _later(
+                figures.coverage_plot, by_interval, there, str(method)
+            )  # fmt: skip
+    curve = result.further.get("uncertainty_sample_mean")
+    if curve is not None:
+        for method, rows in curve.groupby("method", sort=False):
+            yield f"sample-mean_method-{_plain(str(method))}.png", "uncertainty_sample_mean.tsv", _later(
+                figures.sample_mean_plot, rows, tracers, str(method)
+            )  # fmt: skip
+
+
+def _downstream(result: Evaluation) -> Iterator[Drawn]:
+    table = result.further.get("downstream")
+    if table is not None:
+        for key, rows in table.groupby(["outcome", "method"], sort=False):
+            outcome, method = (_plain(str(name)) for name in key)
+            yield f"downstream-{outcome}_method-{method}.png", "downstream.tsv", _later(
+                figures.downstream_plot, rows
+            )  # fmt: skip
+
+
+def _plain(name: str) -> str:
+    """A name as part of a file's."""
+    return re.sub(r"[^A-Za-z0-9+-]+", "-", name)
+
+
+def _later(draw: Callable[..., Figure], *given: object) -> Callable[[], Figure]:
+    return lambda: draw(*given)

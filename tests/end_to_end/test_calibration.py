@@ -1,0 +1,89 @@
+"""A run is calibrated where it was trained, and synthesis gives intervals with the same sampler settings alone."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from relapet.calibration import settings_of
+from relapet.cli import main
+from relapet.cohort.bids import Visit, index_derivative
+from relapet.cohort.grid import GRIDS
+from relapet.evaluation.conformal import load_calibration
+from relapet.evaluation.uncertainty import measure_vois
+from relapet.runs import RunFolder
+from relapet.sampling.synthesizer import Synthesizer
+from relapet.tracers import get_tracer
+
+TAU = get_tracer("tau")
+
+
+def synthesize(source: Path, out: Path, run: Path, *more: str) -> int:
+    arguments = ["synthesize", str(source), str(out), "participant", "--model", str(run), "--tracer", "tau"]
+    return main([*arguments, "--quiet", *more])
+
+
+def table_of(out: Path, subject: str) -> pd.DataFrame:
+    return pd.read_csv(Visit(subject).voi_table(out, TAU, "synth"), sep="\t").set_index("name")
+
+
+def test_training_leaves_the_residuals_of_its_validation_subjects(
+    toy_source: Path, tiny_run: Path, tmp_path: Path
+) -> None:
+    run = RunFolder(tiny_run)
+    calibration = load_calibration(run.calibration, run.weights_sha256())
+    assert calibration.sampling == settings_of(Synthesizer.from_run(tiny_run).sample)
+    assert set(calibration.vois) == {"pbr28", "pib", "tau"}
+    (subject,) = run.read_manifest().split["validation"]
+    assert synthesize(toy_source, tmp_path, tiny_run, "--participant-label", subject) == 0
+    made = table_of(tmp_path, subject)
+    measured = measure_vois(index_derivative(toy_source), GRIDS["4mm"], pytest.fail)
+    measured = measured.query("subject == @subject and tracer == 'tau'").set_index("voi")["real_suvr"]
+    # One calibration subject: the half-width of the 50 % interval is its own residual, so an end is its value.
+    error = (measured - made["mean"]).loc[made.index]
+    reach = np.where(error > 0, made["high"] - measured, measured - made["low"])
+    np.testing.assert_allclose(reach, 0, atol=2e-5)
+    sidecar = json.loads(Visit(subject).voi_table(tmp_path, TAU, "synth").with_suffix(".json").read_text())
+    assert sidecar["IntervalLevel"] == 0.5
+    assert sidecar["CalibrationSubjects"] == 1
+    assert not list(tiny_run.glob(".tmp-*"))
+
+
+def test_other_sampler_settings_give_no_intervals_and_a_warning(
+    toy_source: Path, tiny_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert synthesize(toy_source, tmp_path, tiny_run, "--participant-label", "01", "--steps", "1") == 0
+    said = capsys.readouterr().err
+    assert "no intervals" in said
+    assert "steps 3 (not 1)" in said
+    assert not {"low", "high"} & set(table_of(tmp_path, "01").columns)
+    assert not Visit("01").voi_table(tmp_path, TAU, "synth").with_suffix(".json").exists()
+
+
+def test_a_run_that_was_never_calibrated_synthesizes_as_before(
+    toy_source: Path, tiny_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = Path(shutil.copytree(tiny_run, tmp_path / "run"))
+    (run / "calibration.json").unlink()
+    assert synthesize(toy_source, tmp_path / "out", run, "--participant-label", "01") == 0
+    assert "intervals" not in capsys.readouterr().err
+    assert "low" not in table_of(tmp_path / "out", "01").columns
+
+
+def test_a_calibration_of_other_weights_or_broken_is_refused(
+    toy_source: Path, tiny_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = Path(shutil.copytree(tiny_run, tmp_path / "run"))
+    path = run / "calibration.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"weights_sha256": "0" * 64}))
+    assert synthesize(toy_source, tmp_path / "out", run) == 2
+    assert "other weights" in capsys.readouterr().err
+    path.write_text("{}")
+    assert synthesize(toy_source, tmp_path / "out", run) == 2
+    assert "calibrate anew" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
