@@ -52,7 +52,7 @@ _LEAST_DICE = 0.85
 _LEAST_TEMPLATE_NATS = 0.25
 """Least information, nats, that a registered T1w shares with the template inside its brain at 2 mm.
 
-Four real sessions (Lesjak 2017) share 0.53 to 0.70 nats. Phantoms (a ball, a layered ball, a cylinder of rods) reach
+Four real sessions (Lesjak 2017) share 0.59 to 0.73 nats. Phantoms (a ball, a layered ball, a cylinder of rods) reach
 a Dice of 0.90 to 0.94 with the template's brain, but share 0.05 to 0.11 nats.
 """
 
