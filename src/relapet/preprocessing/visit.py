@@ -170,9 +170,8 @@ def _pet(tracer: TracerSpec, path: Path, names: Names, mri: Mri, settings: Setti
         mean = reference_mean(in_t1w, region, tracer, str(path))
     say(f"{tracer.name}: reference mean {mean:.4g} {unit}")
     _write_suvr(tracer, pet, transform, mean, names, settings)
-    brain = np.asarray(mri.region.dataobj) > 0
     draw_overlay(
-        mri.t1w, in_t1w / mean, tracer.display_window, brain, names.picture(f"4pet{tracer.label}"),
+        mri.t1w, in_t1w / mean, tracer.display_window, mri.own_brain, names.picture(f"4pet{tracer.label}"),
         f"{tracer.ligand}, SUVr, over the T1w",
     )  # fmt: skip
     record: Json = {
