@@ -148,7 +148,7 @@ def _coverage(ax: Any, rows: pd.DataFrame, name: str, number: int) -> None:
     look = {"marker": MARKERS[number % len(MARKERS)], "markersize": 3.5, "capsize": 1.5, "elinewidth": 0.8}
     ax.errorbar(pooled["level"], pooled["coverage"], yerr=error, color=colour, label=name, **look)
     if "attainable" in pooled and (pooled["attainable"] < pooled["level"]).any():
-        label = f"{name}: attainable with N = {pooled['n_samples'].iloc[0]:.0f}"
+        label = f"{name}: attainable with N = {int(pooled['n_samples'].iloc[0])}"
         ax.plot(
             pooled["level"], pooled["attainable"], color=colour, linestyle="--", linewidth=0.8, label=label
         )
