@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -109,7 +110,8 @@ def _order(key: ScanKey) -> tuple[str, str, int]:
 
 def _open_trees(roots: Sequence[Path], notes: list[str]) -> list[Tree]:
     trees: list[Tree] = []
-    for root in map(Path, roots):
+    names = _method_names([Path(root) for root in roots], notes)
+    for root in names:
         maps = _maps(index_derivative(root, "synth"))
         if not maps:
             maps = _maps(index_derivative(root))
@@ -117,18 +119,30 @@ def _open_trees(roots: Sequence[Path], notes: list[str]) -> list[Tree]:
                 raise InputError(f"{root} holds no SUVr map (desc-synth or plain); give a synthetic tree.")
             notes.append(f"{root} holds no desc-synth map: its plain SUVr maps are scored as synthetic.")
         model = _model(root)
-        method = str(model.get("Method") or root.resolve().name)
+        method = names[root]
         if method in CEILINGS:
             raise InputError(f"{root} calls its method {method}, a reserved name; rename the method.")
-        same = sum(tree.method == method or tree.method.startswith(f"{method}-") for tree in trees)
-        if same:
-            notes.append(f"A second tree of method {method}, {root}, is called {method}-{same + 1}.")
-            method = f"{method}-{same + 1}"
         checksums = model.get("TrainingChecksums")
         if checksums is None:
             notes.append(f"{root} does not say on which PET it was trained: leaks by file were not checked.")
         trees.append(Tree(root, method, maps, None if checksums is None else frozenset(checksums)))
     return trees
+
+
+def _method_names(roots: Sequence[Path], notes: list[str]) -> dict[Path, str]:
+    """What each tree's method is called: by its own word, or by the tree's folder where several say the same."""
+    said = {root: str(_model(root).get("Method") or root.resolve().name) for root in roots}
+    often = Counter(said.values())
+    names = {root: method for root, method in said.items() if often[method] == 1}
+    for root in [root for root in said if root not in names]:
+        folder = name = root.resolve().name
+        number = 1
+        while name in names.values() or name in CEILINGS:
+            number += 1
+            name = f"{folder}-{number}"
+        notes.append(f"{root} is called {name}, since other trees are of method {said[root]} too.")
+        names[root] = name
+    return {root: names[root] for root in said}
 
 
 def _model(root: Path) -> Json:

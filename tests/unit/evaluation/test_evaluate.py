@@ -355,13 +355,15 @@ def test_a_tracer_on_one_side_only_is_named_as_skipped(small, trees, tmp_path):
     assert "pib: no synthetic map" in (tmp_path / "out" / "summary.md").read_text()
 
 
-def test_two_trees_of_one_method_stay_apart(small, trees, tmp_path):
+def test_trees_of_one_method_go_by_their_folders(small, trees, tmp_path):
     measured, root = small
     second = trees.synthetic(tmp_path / "s2", measured, halfway(measured), "rela", [])
-    result = evaluate(measured.root, [root, second], tmp_path / "out", FAST)
-    assert result.summary["inputs"]["synthetic"] == {"rela": str(root), "rela-2": str(second)}
+    third = trees.synthetic(tmp_path / "other" / "s2", measured, halfway(measured), "rela", [])
+    result = evaluate(measured.root, [root, second, third], tmp_path / "out", FAST)
+    first = root.name
+    assert result.summary["inputs"]["synthetic"] == {first: str(root), "s2": str(second), "s2-2": str(third)}
     mae = result.image_metrics.groupby("method")["mae"].mean()
-    assert mae["rela"] < mae["rela-2"]
+    assert mae[first] < mae["s2"] == mae["s2-2"]
 
 
 def test_a_tree_without_model_entry_goes_by_its_folder_and_says_what_is_unchecked(small, trees, tmp_path):
