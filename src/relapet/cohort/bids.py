@@ -20,7 +20,7 @@ from relapet.tracers import TracerSpec, load_tracers
 BIDS_VERSION = "1.10.0"
 _BEYOND_BIDS = (
     "*_mimap.*",
-    "*_suvr.tsv",
+    "*_suvr.*",
     "*_xfm*",
     "tpl-*",
     "truth",
