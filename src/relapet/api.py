@@ -100,7 +100,7 @@ def train(
     validate = Validation(config.sample, config.train.validation_steps)
     options = TrainOptions(resume=resume, validate=validate, messages=messages)
     folder = train_run(config, Path(derivatives), Path(run), options)
-    if is_first_process():
+    if config.train.calibrate and is_first_process():
         messages.say("Calibrating VOI intervals on the validation subjects.")
         calibrate_run(folder, Path(derivatives), messages)
     return folder

@@ -10,15 +10,18 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from relapet import api
 from relapet.calibration import settings_of
 from relapet.cli import main
 from relapet.cohort.bids import Visit, index_derivative
 from relapet.cohort.grid import GRIDS
+from relapet.config import load_config
 from relapet.evaluation.conformal import load_calibration
 from relapet.evaluation.uncertainty import measure_vois
 from relapet.runs import RunFolder
 from relapet.sampling.synthesizer import Synthesizer
 from relapet.tracers import get_tracer
+from support import TINY_SETTINGS
 
 TAU = get_tracer("tau")
 
@@ -63,6 +66,11 @@ def test_other_sampler_settings_give_no_intervals_and_a_warning(
     assert "steps 3 (not 1)" in said
     assert not {"low", "high"} & set(table_of(tmp_path, "01").columns)
     assert not Visit("01").voi_table(tmp_path, TAU, "synth").with_suffix(".json").exists()
+
+
+def test_calibrating_is_a_setting(toy_source: Path, tmp_path: Path) -> None:
+    config = load_config("demo", settings=(*TINY_SETTINGS, "train.steps=1", "train.calibrate=false"))
+    assert not api.train(config, toy_source, tmp_path / "run").calibration.exists()
 
 
 def test_a_run_that_was_never_calibrated_synthesizes_as_before(

@@ -50,7 +50,7 @@ def test_each_difference_of_fast_from_paper_is_a_setting_of_its_own() -> None:
         *("method.discriminator_lr_ratio", "method.discriminator_betas"),
         *("data.augment.flip_probability", "data.augment.contrast"),
         *("train.lr", "train.lr_schedule", "train.lr_warmup", "train.precision"),
-        *("train.ema_decay", "train.clip_norm", "sample.sampler", "sample.steps"),
+        *("train.ema_decay", "train.clip_norm", "train.calibrate", "sample.sampler", "sample.steps"),
     }
     for group in [TEMPLATE, ("method.prediction", "method.residual"), *((key,) for key in changed)]:
         if len(group) == 1 and group[0] in (*TEMPLATE, "method.prediction"):

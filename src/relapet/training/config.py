@@ -42,6 +42,9 @@ class TrainConfig(BaseModel):
     keep_checkpoints: int = Field(2, ge=1, description="checkpoints that are kept")
     validate_every: int = Field(1000, ge=1, description="steps between validations")
     validation_steps: int = Field(10, ge=1, description="network calls a sample at validation, at most")
+    calibrate: bool = Field(
+        True, description="synthesise the validation subjects at the end, for intervals of regional SUVr"
+    )
     log_every: int = Field(50, ge=1, description="steps between rows of log.tsv")
     tensorboard: bool = Field(
         False, description="also log for TensorBoard, into the run's tensorboard/; needs relapet[tensorboard]"
