@@ -156,7 +156,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--subjects", type=int, default=200)
+    parser.add_argument("--subjects", type=int, default=24)
     parser.add_argument("--site", default="research")
     parser.add_argument("--grid", default="4mm")
     parser.add_argument("--seed", type=int, default=0)

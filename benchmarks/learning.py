@@ -1,6 +1,6 @@
 """What helps learning? Presets and single switches, trained for equal seconds on one simulated cohort.
 
-    python benchmarks/learning.py OUT                                   # a look: 4 mm, a minute a case, three cases
+    python benchmarks/learning.py OUT                                   # a look: 4 mm, 20 s a case, three cases
     python benchmarks/learning.py OUT --grid 3mm --subjects 84 --seconds 900 --cases all --processes 2
 
 Each case is trained for the steps that fit in ``--seconds`` at its own measured cost of a step, so that what else
@@ -267,7 +267,7 @@ def main() -> None:
     parser.add_argument("--cases", nargs="+", choices=[*CASES, "all"], default=["fast", "released", "paper"])
     parser.add_argument("--grid", choices=GRIDS, default="4mm")
     parser.add_argument("--subjects", type=int, default=24)
-    parser.add_argument("--seconds", type=float, default=60, help="training time a case")
+    parser.add_argument("--seconds", type=float, default=20, help="training time a case")
     parser.add_argument("--sample-steps", type=int, default=5)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--processes", type=int, default=1, help="cases at a time")
