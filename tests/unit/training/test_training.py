@@ -258,7 +258,10 @@ def test_a_run_goes_on_only_with_its_own_subjects_and_networks(toy: Path, tmp_pa
 
 
 def test_validation_draws_each_tracer_and_uses_few_steps(toy_source: Path, tmp_path: Path) -> None:
-    config = settings("train.steps=1", "train.validate_every=1", "train.validation_steps=2", "sample.steps=7")
+    config = settings(
+        *("train.steps=1", "train.validate_every=1", "train.validation_steps=2", "sample.steps=7"),
+        "train.calibrate=false",
+    )
     calls = 0
 
     class Counting(Rela):
