@@ -7,7 +7,7 @@ Each case is trained for the steps that fit in ``--seconds`` at its own measured
 the machine does changes nothing: on a CPU each case has one thread and its cost is processor time, on a GPU it is
 elapsed time. Every case then synthesises the same held-out subjects with the same sampler and is scored in SUVr.
 A case that is done is not run again: the same command goes on after an interruption. Writes OUT/learning.md,
-learning.tsv and learning.png.
+learning.tsv, learning.png (validation error in training) and differences.png.
 """
 
 from __future__ import annotations
@@ -46,7 +46,16 @@ from relapet.training.material import prepare_material
 ON_GPU = torch.cuda.is_available()
 TIMED_STEPS = 5
 BOOTSTRAP = 2000
-METRICS = {"psnr": "PSNR, dB", "ssim": "SSIM", "mae": "MAE, SUVr", "spectrum_distance": "spectrum, dB"}
+METRICS = {
+    "psnr": "PSNR, dB",
+    "ssim": "SSIM",
+    "mae": "MAE, SUVr",
+    "voi_error": "mean absolute error of the VOIs, SUVr",
+    "spectrum_distance": "distance of the power spectra, dB",
+}
+
+MEAN = "mean"
+"""Stands for the mean over tracers where a tracer is named."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +72,9 @@ def _fast(*settings: str) -> Case:
 
 CASES = {
     "fast": _fast(),
+    # how much the start alone changes: a difference within the spread of these is not a finding
+    "fast_seed1": _fast("train.seed=1"),
+    "fast_seed2": _fast("train.seed=2"),
     "released": Case("released"),
     "paper": Case("paper"),
     # without the relativistic term it is FICD
@@ -71,10 +83,14 @@ CASES = {
     "standard_gan_no_penalty": _fast("method.adversarial_loss=standard", "method.penalty_weight=0"),
     "penalty_released": _fast("method.penalty_reduction=released"),
     "no_template": _fast(
-        "data.template=false", "method.residual=false", "method.generator.condition_channels=2"
+        "data.template=false",
+        "method.residual=false",
+        "method.residual_sd=0",
+        "method.generator.condition_channels=2",
     ),
-    "predict_eps": _fast("method.prediction=eps", "method.residual=false"),
-    "predict_v": _fast("method.prediction=v", "method.residual=false"),
+    "no_preconditioning": _fast("method.residual_sd=0"),
+    "predict_eps": _fast("method.prediction=eps", "method.residual=false", "method.residual_sd=0"),
+    "predict_v": _fast("method.prediction=v", "method.residual=false", "method.residual_sd=0"),
     "no_t1w": _fast("data.inputs=[FLAIR]"),
     "no_flair": _fast("data.inputs=[T1w]"),
     "minmax": _fast("data.pet_scaling=minmax"),
@@ -101,12 +117,14 @@ def settings_of(name: str, options: argparse.Namespace, steps: int) -> RunConfig
         f"train.steps={steps}",
         f"method.adversarial_start={steps // 5}",
         f"train.lr_warmup={min(100, steps // 10)}",
-        f"train.validate_every={max(1, steps // 5)}",
+        f"train.validate_every={max(1, steps // 3)}",
         f"train.checkpoint_every={max(1, steps // 2)}",
         "train.log_every=10",
         f"train.validation_steps={options.sample_steps}",
         f"train.seed={options.seed}",
-        "data.validation_fraction=0.07",
+        # intervals of regional SUVr are not looked at here
+        "train.calibrate=false",
+        "data.validation_fraction=0.036",
         "data.test_fraction=0.3",
         "sample.sampler=ddim",
         f"sample.steps={options.sample_steps}",
@@ -185,9 +203,18 @@ def run_cases(names: list[str], options: argparse.Namespace) -> list[str]:
 def read_scores(name: str, out: Path) -> pd.DataFrame:
     """Per subject: index (tracer, subject), a column a metric; ``name`` may be one of evaluate's own methods."""
     folder = name if (out / name).is_dir() else next(case for case in CASES if is_done(out / case))
-    table = pd.read_csv(out / folder / "evaluation" / "image_metrics.tsv", sep="\t", dtype={"subject": str})
     wanted = "rela" if (out / name).is_dir() else name
-    return table[table["method"] == wanted].set_index(["tracer", "subject"])
+    images, regions = (
+        _read(out / folder / "evaluation" / f"{table}.tsv", wanted) for table in ("image_metrics", "voi")
+    )
+    regions = regions[regions["kind"] == "voi"]
+    error = (regions["synth_suvr"] - regions["real_suvr"]).abs()
+    return images.assign(voi_error=error.groupby(level=["tracer", "subject"]).mean())
+
+
+def _read(table: Path, method: str) -> pd.DataFrame:
+    scores = pd.read_csv(table, sep="\t", dtype={"subject": str})
+    return scores[scores["method"] == method].set_index(["tracer", "subject"])
 
 
 def rows(names: list[str], out: Path, seed: int) -> Iterator[dict[str, object]]:
@@ -195,9 +222,9 @@ def rows(names: list[str], out: Path, seed: int) -> Iterator[dict[str, object]]:
     reference = read_scores("fast", out)
     for name in names:
         scores = read_scores(name, out)
-        for tracer in sorted(set(scores.index.get_level_values("tracer"))):
+        for tracer in [*sorted(set(scores.index.get_level_values("tracer"))), MEAN]:
             for metric in METRICS:
-                a, b = (s.loc[tracer][metric].sort_index() for s in (scores, reference))
+                a, b = (_of_tracer(s[metric], tracer) for s in (scores, reference))
                 assert list(a.index) == list(b.index), name
                 mean = bootstrap_mean(a.to_numpy(float), BOOTSTRAP, seed)
                 gap = bootstrap_difference(a.to_numpy(float), b.to_numpy(float), BOOTSTRAP, seed)
@@ -206,6 +233,12 @@ def rows(names: list[str], out: Path, seed: int) -> Iterator[dict[str, object]]:
                     | _flat("mean", mean)
                     | (_flat("minus_fast", gap))
                 )
+
+
+def _of_tracer(scores: pd.Series, tracer: str) -> pd.Series:
+    """A value a subject; for `MEAN` its mean over the tracers."""
+    chosen = scores.groupby(level="subject").mean() if tracer == MEAN else scores.loc[tracer]
+    return chosen.sort_index()
 
 
 def _flat(prefix: str, value: Interval) -> dict[str, object]:
@@ -223,7 +256,7 @@ def markdown(table: pd.DataFrame, names: list[str], options: argparse.Namespace)
     ]
     for metric, title in METRICS.items():
         part = table[table["metric"] == metric]
-        tracers = sorted(set(part["tracer"]))
+        tracers = list(dict.fromkeys(part["tracer"]))
         lines += ["", f"### {title}", "", "| case | steps | " + " | ".join(tracers) + " |"]
         lines += ["|---" * (2 + len(tracers)) + "|"]
         for name in names:
@@ -259,6 +292,34 @@ def draw_curves(names: list[str], out: Path) -> None:
         save_figure(figure, out / "learning.png")
 
 
+def draw_differences(table: pd.DataFrame, names: list[str], out: Path) -> None:
+    """Each case's difference from `fast` with its interval, over the range that other starts of `fast` span."""
+    seeds = [name for name in names if name.startswith("fast")]
+    others = [name for name in names if name not in seeds][::-1]
+    shown = {
+        "psnr": "PSNR, dB",
+        "voi_error": "error of VOIs, SUVr",
+        "spectrum_distance": "spectrum distance, dB",
+    }
+    with house_style():
+        figure = new_figure(7.2, 1.2 + 0.16 * len(others), "Difference from fast, mean over tracers")
+        panels = figure.subplots(1, len(shown), sharey=True)
+        for axes, (metric, label) in zip(panels, shown.items(), strict=True):
+            part = table[(table["tracer"] == MEAN) & (table["metric"] == metric)].set_index("case")
+            starts = part.loc[seeds, "minus_fast"]
+            axes.axvspan(starts.min(), starts.max(), color="0.85", linewidth=0)
+            axes.axvline(0, color="0.5", linewidth=0.6)
+            chosen = part.loc[others]
+            reach = np.abs(
+                chosen[["minus_fast_low", "minus_fast_high"]].to_numpy().T - chosen["minus_fast"].to_numpy()
+            )
+            axes.errorbar(
+                chosen["minus_fast"], range(len(others)), xerr=reach, fmt="o", markersize=3, color=PALETTE[0]
+            )
+            axes.set(xlabel=label, yticks=range(len(others)), yticklabels=others)
+        save_figure(figure, out / "differences.png")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -289,6 +350,7 @@ def main() -> None:
         table.to_csv(options.out / "learning.tsv", sep="\t", index=False)
         (options.out / "learning.md").write_text(text := markdown(table, shown, options), encoding="utf-8")
         draw_curves(done, options.out)
+        draw_differences(table, [*done, "tracer_mean"], options.out)
         print(text)
     sys.exit(1 if failed else 0)
 

@@ -34,7 +34,7 @@ def test_the_release_is_the_paper_with_its_three_faults() -> None:
     }
 
 
-TEMPLATE = ("method.residual", "method.generator.condition_channels", "data.template")
+TEMPLATE = ("method.residual", "method.residual_sd", "method.generator.condition_channels", "data.template")
 """Settings that only make sense together."""
 
 
@@ -46,14 +46,17 @@ def test_each_difference_of_fast_from_paper_is_a_setting_of_its_own() -> None:
         *("method.prediction", "method.generator.attention", "method.generator.residual_blocks", *TEMPLATE),
         "method.generator.tracer_slots",
         *(f"method.discriminator.{key}" for key in ("kind", "channels", "layers")),
-        *("method.adversarial_weight", "method.penalty_weight"),
-        *("method.discriminator_lr_ratio", "method.discriminator_betas"),
+        *("method.adversarial_weight", "method.discriminator_lr_ratio", "method.discriminator_betas"),
         *("data.augment.flip_probability", "data.augment.contrast"),
         *("train.lr", "train.lr_schedule", "train.lr_warmup", "train.precision"),
         *("train.ema_decay", "train.clip_norm", "train.calibrate", "sample.sampler", "sample.steps"),
     }
-    for group in [TEMPLATE, ("method.prediction", "method.residual"), *((key,) for key in changed)]:
-        if len(group) == 1 and group[0] in (*TEMPLATE, "method.prediction"):
+    for group in [
+        TEMPLATE,
+        ("method.prediction", "method.residual", "method.residual_sd"),
+        *((key,) for key in changed),
+    ]:
+        if len(group) == 1 and group[0] in (set(TEMPLATE) - {"method.residual_sd"}) | {"method.prediction"}:
             continue
         values = (changed[key][0] for key in group)
         texts = (str(list(value)) if isinstance(value, tuple) else str(value) for value in values)

@@ -5,6 +5,7 @@ Source: Yu et al. 2026, arXiv:2602.21345. With ``adversarial_weight: 0`` it is F
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -39,10 +40,17 @@ class RelaConfig(BaseModel):
     timesteps: int = Field(1000, ge=2, description="T, the length of the noise schedule")
     beta_first: float = Field(5e-4, gt=0, description="first beta of the scaled-linear schedule")
     beta_last: float = Field(1.95e-2, gt=0, description="last beta of the scaled-linear schedule")
-    prediction: Prediction = Field("x0", description="what the network puts out: eps (as published), x0 or v")
+    prediction: Prediction = Field("x0", description="what the network predicts: eps (as published), x0 or v")
     residual: bool = Field(
         False,
         description="x0 is predicted as a difference from the template (needs data.template and prediction x0)",
+    )
+    residual_sd: float = Field(
+        0,
+        ge=0,
+        lt=1,
+        description="SD of that difference, 1 being half the SUVr window: the network then sees what x_t says of it, "
+        "and adds to that in units of what is still unknown (EDM's preconditioning); 0: plain x0",
     )
     target_weight: float = Field(
         1.0, ge=0, description="weight of the squared error of the prediction (L_noise for eps)"
@@ -69,6 +77,8 @@ class RelaConfig(BaseModel):
     def _check(self) -> RelaConfig:
         if self.residual and (self.prediction != "x0" or self.generator.condition_channels != 3):
             raise ValueError("residual needs prediction: x0 and generator.condition_channels: 3")
+        if self.residual_sd and not self.residual:
+            raise ValueError("residual_sd needs residual: true")
         return self
 
 
@@ -124,8 +134,16 @@ class Rela:
         return _Step(batch, target, output, x0_hat, t, step)
 
     def _predict(self, x_t: Tensor, t: Tensor, condition: Tensor, tracer: Tensor) -> Tensor:
-        output: Tensor = self.networks["generator"](x_t, t, condition, tracer)
-        return output + condition[:, 2:3] if self.config.residual else output
+        """What `RelaConfig.prediction` names."""
+        generator: Callable[..., Tensor] = self.networks["generator"]
+        if not self.config.residual:
+            return generator(x_t, t, condition, tracer)
+        template = condition[:, 2:3]
+        if not (sd := self.config.residual_sd):
+            return template + generator(x_t, t, condition, tracer)
+        known, unknown = self.schedule.wiener(x_t, template, t, sd)
+        # The noise that says nothing of the volume is taken out of the input, so that it need not be learned away.
+        return template + known + unknown * generator(known / sd, t, condition, tracer)
 
     def _generator_loss(self, step: _Step) -> Losses:
         """L_G = L_noise + L_image + lambda L_advG."""

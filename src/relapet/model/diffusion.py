@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 Prediction = Literal["eps", "x0", "v"]
-"""What the network puts out: the noise, the clean volume, or v = sqrt(abar) eps - sqrt(1-abar) x_0."""
+"""What is predicted: the noise, the clean volume, or v = sqrt(abar) eps - sqrt(1-abar) x_0."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +68,16 @@ class Schedule:
         """The noise that takes ``x_0`` to ``x_t``."""
         signal, noise = self.signal_and_noise(t, x_t)
         return (x_t - signal * x_0) / noise
+
+    def wiener(self, x_t: Tensor, centre: Tensor, t: Tensor, sd: float) -> tuple[Tensor, Tensor]:
+        """What ``x_t`` alone says of ``x_0`` where each voxel of it is normal about ``centre`` with deviation ``sd``.
+
+        Its posterior mean about the centre, ``(B, 1, X, Y, Z)``, and posterior deviation, ``(B, 1, 1, 1, 1)``: c_skip
+        and c_out of Karras et al. 2022 (EDM, table 1), for a process that keeps the variance.
+        """
+        signal, noise = self.signal_and_noise(t, x_t)
+        variance = (signal * sd).square() + noise.square()
+        return signal * sd**2 / variance * (x_t - signal * centre), sd * noise / variance.sqrt()
 
     def posterior_step(self, x_t: Tensor, x_0: Tensor, t: Tensor, s: Tensor, noise: Tensor) -> Tensor:
         """One ancestral step from ``t`` to any earlier ``s``: a sample of q(x_s | x_t, x_0) (DDPM, equations 6, 7).

@@ -12,6 +12,8 @@ from torch import Tensor, nn
 
 _TIMESTEP_WAVES = 32
 """Sines and cosines that a timestep is written in."""
+_SLOPE = 0.2
+"""Of the conditional discriminator's leaky ReLU."""
 
 
 class DiscriminatorConfig(BaseModel):
@@ -82,9 +84,15 @@ class _Conditional(nn.Module):
         widths = [config.channels * 2**i for i in range(config.layers)]
         layers: list[nn.Module] = []
         for width_in, width in zip([3, *widths], widths, strict=False):
-            layers += [nn.Conv3d(width_in, width, 4, stride=2, padding=1), nn.LeakyReLU(0.2)]
+            layers += [nn.Conv3d(width_in, width, 4, stride=2, padding=1), nn.LeakyReLU(_SLOPE)]
         self.features = nn.Sequential(*layers)
         self.score = nn.Conv3d(widths[-1], 1, 3, padding=1)
+        for layer in self.features:
+            if isinstance(layer, nn.Conv3d):
+                # Without norms PyTorch's own start fades the volume with each layer, and the critic sleeps for
+                # hundreds of steps; this one keeps its variance (He et al. 2015).
+                nn.init.kaiming_normal_(layer.weight, a=_SLOPE)
+                nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
         self.tracer = nn.Embedding(config.tracer_slots, widths[-1])
         nn.init.zeros_(self.tracer.weight)
         self.timestep = _timestep_layers(widths[-1]) if config.told_timestep else None

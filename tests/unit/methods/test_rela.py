@@ -134,6 +134,52 @@ def test_denoise_stays_in_range(prediction: str) -> None:
     assert x_0.abs().max() <= 1
 
 
+RESIDUAL: dict[str, Any] = {
+    "prediction": "x0",
+    "residual": True,
+    "generator": {"channels": (8, 8), "residual_blocks": 1, "condition_channels": 3},
+}
+
+
+def with_template(b: Batch) -> Batch:
+    template = torch.full_like(b.pet, -0.2)
+    return Batch(b.pet, torch.cat([b.condition, template], dim=1), b.tracer)
+
+
+def test_an_untrained_preconditioned_network_gives_what_x_t_alone_says() -> None:
+    """Its last layer begins at zero: the posterior mean about the template, which at pure noise is the template."""
+    method, b, sd = make(**RESIDUAL, residual_sd=0.1), with_template(batch()), 0.1
+    t = torch.tensor([999, 3])
+    x_t = method.schedule.add_noise(b.pet, torch.randn_like(b.pet), t)
+    signal, noise = method.schedule.signal_and_noise(t, x_t)
+    weight = signal * sd**2 / ((signal * sd) ** 2 + noise**2)
+    by_hand = -0.2 + weight * (x_t + 0.2 * signal)
+    torch.testing.assert_close(method.denoise(x_t, t, b.condition, b.tracer), by_hand.clamp(-1, 1))
+    assert (by_hand[0] + 0.2).abs().max() < 0.01
+
+
+def test_the_preconditioned_network_is_asked_for_a_normal_number() -> None:
+    """With residuals of the stated deviation its ideal output has deviation 1, whatever the timestep."""
+    sd = 0.1
+    schedule = make().schedule
+    rng = torch.Generator().manual_seed(0)
+    x_0 = sd * torch.randn((5, 1, 32, 32, 32), generator=rng)
+    t = torch.tensor([0, 10, 100, 500, 999])
+    x_t = schedule.add_noise(x_0, torch.randn(x_0.shape, generator=rng), t)
+    known, unknown = schedule.wiener(x_t, torch.zeros_like(x_0), t, sd)
+    wanted = ((x_0 - known) / unknown).flatten(1).std(dim=1)
+    torch.testing.assert_close(wanted, torch.ones(5), atol=0.02, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [({"residual": True}, "condition_channels: 3"), ({"residual_sd": 0.1}, "residual_sd needs residual")],
+)
+def test_settings_of_the_residual_that_do_not_fit_are_refused(settings: dict[str, Any], said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        make(**settings)
+
+
 def test_a_volumes_draws_do_not_depend_on_the_batch() -> None:
     method, b = make(), batch()
     together = method.forward(b, draws(2), step=0)

@@ -52,3 +52,33 @@ def test_half_precision_volumes_keep_float32_coefficients() -> None:
     )
     assert signal.dtype == noise.dtype == torch.float32
     assert signal.shape == (1, 1, 1, 1, 1)
+
+
+def test_wiener_is_the_posterior_of_a_normal_volume() -> None:
+    """Against the regression of x_0 on x_t in a large normal sample, and at both ends of the process."""
+    rng, sd = torch.Generator().manual_seed(1), 0.1
+    centre = torch.full((1, 1, 1, 1, 400_000), 0.3, dtype=torch.float64)
+    x_0 = centre + sd * torch.randn(centre.shape, generator=rng, dtype=torch.float64)
+    for step in (5, 100, 300):
+        t = torch.tensor([step])
+        x_t = SCHEDULE.add_noise(x_0, torch.randn(centre.shape, generator=rng, dtype=torch.float64), t)
+        known, unknown = SCHEDULE.wiener(x_t, centre, t, sd)
+        covariance = torch.cov(torch.stack([x_t.flatten(), x_0.flatten()]))
+        slope = covariance[0, 1] / covariance[0, 0]
+        by_hand = slope * (x_t - x_t.mean()) + x_0.mean()
+        torch.testing.assert_close(centre + known, by_hand, atol=2e-3, rtol=0)
+        torch.testing.assert_close(unknown.squeeze(), (x_0 - by_hand).std(), rtol=1e-2, atol=0)
+    known, unknown = SCHEDULE.wiener(x_0, centre, torch.tensor([-1]), sd)
+    torch.testing.assert_close(centre + known, x_0)
+    assert unknown.abs().max() == 0
+
+
+def test_wiener_takes_each_volume_s_own_timestep() -> None:
+    x_0, eps = volumes(2)
+    t = torch.tensor([10, 900])
+    x_t = SCHEDULE.add_noise(x_0, eps, t)
+    together = SCHEDULE.wiener(x_t, torch.zeros_like(x_0), t, 0.1)
+    for n in range(2):
+        alone = SCHEDULE.wiener(x_t[n : n + 1], torch.zeros_like(x_0[:1]), t[n : n + 1], 0.1)
+        for one, other in zip(together, alone, strict=True):
+            torch.testing.assert_close(one[n : n + 1], other)
