@@ -254,6 +254,7 @@ def markdown(table: pd.DataFrame, names: list[str], options: argparse.Namespace)
         f"n = {int(table['n'].max())} held-out subjects.",
         "Mean over subjects; in brackets the 95 % bootstrap interval of the difference from `fast`.",
     ]
+    lines += overview(table, names)
     for metric, title in METRICS.items():
         part = table[table["metric"] == metric]
         tracers = list(dict.fromkeys(part["tracer"]))
@@ -269,6 +270,22 @@ def markdown(table: pd.DataFrame, names: list[str], options: argparse.Namespace)
                 cells.append(f"{row['mean']:.4g}" + ("" if name == "fast" else f" [{low}, {high}]"))
             lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
+
+
+def overview(table: pd.DataFrame, names: list[str]) -> list[str]:
+    """Lines of a table of every case's difference from `fast`, metrics across."""
+    means = table[table["tracer"] == MEAN].set_index(["case", "metric"])
+    lines = ["", "### Difference from `fast`, mean over tracers", ""]
+    lines += ["| case | " + " | ".join(METRICS.values()) + " |", "|---" * (1 + len(METRICS)) + "|"]
+    for name in names:
+        rows = (means.loc[(name, metric)] for metric in METRICS)
+        cells = (
+            f"{row['minus_fast']:+.3f} [{row['minus_fast_low']:+.3f}, {row['minus_fast_high']:+.3f}]"
+            for row in rows
+        )
+        if name != "fast":
+            lines.append(f"| `{name}` | " + " | ".join(cells) + " |")
+    return lines
 
 
 def draw_curves(names: list[str], out: Path) -> None:
