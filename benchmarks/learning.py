@@ -304,7 +304,7 @@ def draw_curves(names: list[str], out: Path) -> None:
                 markersize=3,
                 label=name,
             )
-        axes.set(xlabel="share of the seconds", ylabel="MAE of few-step samples, SUVr")
+        axes.set(xlabel="share of the seconds", ylabel="MAE of few-step samples, SUVr", yscale="log")
         axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), ncols=1 + len(names) // 16)
         save_figure(figure, out / "learning.png")
 
@@ -312,7 +312,7 @@ def draw_curves(names: list[str], out: Path) -> None:
 def draw_differences(table: pd.DataFrame, names: list[str], out: Path) -> None:
     """Each case's difference from `fast` with its interval, over the range that other starts of `fast` span."""
     seeds = [name for name in names if name.startswith("fast")]
-    others = [name for name in names if name not in seeds][::-1]
+    others = [*(name for name in names if name not in seeds), "tracer_mean"][::-1]
     shown = {
         "psnr": "PSNR, dB",
         "voi_error": "error of VOIs, SUVr",
@@ -326,14 +326,29 @@ def draw_differences(table: pd.DataFrame, names: list[str], out: Path) -> None:
             starts = part.loc[seeds, "minus_fast"]
             axes.axvspan(starts.min(), starts.max(), color="0.85", linewidth=0)
             axes.axvline(0, color="0.5", linewidth=0.6)
-            chosen = part.loc[others]
-            reach = np.abs(
-                chosen[["minus_fast_low", "minus_fast_high"]].to_numpy().T - chosen["minus_fast"].to_numpy()
-            )
-            axes.errorbar(
-                chosen["minus_fast"], range(len(others)), xerr=reach, fmt="o", markersize=3, color=PALETTE[0]
-            )
-            axes.set(xlabel=label, yticks=range(len(others)), yticklabels=others)
+            edge = 1.5 * max(abs(part.loc["tracer_mean", "minus_fast"]), 0.02)
+            for row, name in enumerate(others):
+                gap, low, high = part.loc[name, ["minus_fast", "minus_fast_low", "minus_fast_high"]].to_numpy(
+                    float
+                )
+                if abs(gap) > edge:  # far off: an arrow and the number, so that the others stay legible
+                    side = np.sign(gap)
+                    axes.plot(
+                        side * edge, row, marker="<" if side < 0 else ">", markersize=4, color=PALETTE[1]
+                    )
+                    axes.text(
+                        side * edge * 0.92,
+                        row,
+                        f"{gap:+.2g}",
+                        ha="left" if side < 0 else "right",
+                        va="center",
+                    )
+                else:
+                    axes.errorbar(
+                        gap, row, xerr=[[gap - low], [high - gap]], fmt="o", markersize=3, color=PALETTE[0]
+                    )
+            axes.set(xlabel=label, xlim=(-1.1 * edge, 1.1 * edge))
+            axes.set_yticks(range(len(others)), labels=others)
         save_figure(figure, out / "differences.png")
 
 
@@ -367,7 +382,7 @@ def main() -> None:
         table.to_csv(options.out / "learning.tsv", sep="\t", index=False)
         (options.out / "learning.md").write_text(text := markdown(table, shown, options), encoding="utf-8")
         draw_curves(done, options.out)
-        draw_differences(table, [*done, "tracer_mean"], options.out)
+        draw_differences(table, done, options.out)
         print(text)
     sys.exit(1 if failed else 0)
 
