@@ -20,7 +20,11 @@ from support import tiny_trainer
 
 LENGTHS = (1, 3, 5)
 """Fewer volumes than processes, more, and no multiple of their number: no process may run dry."""
-SETTINGS = ("train.steps=5", "train.lr=1e-4", "train.lr_warmup=0", "method.penalty_weight=0.1")
+SETTINGS = (
+    *("train.steps=5", "train.lr=1e-4", "train.lr_warmup=0", "method.penalty_weight=0.1"),
+    # With one channel a group a bias before the norm has no gradient but rounding, which Adam makes a full step of.
+    "method.generator.norm_groups=2",
+)
 
 
 def trained(*settings: str, length: int = 5) -> Trainer:
