@@ -79,6 +79,7 @@ CASES = {
     "paper": Case("paper"),
     # without the relativistic term it is FICD
     "no_adversarial": _fast("method.adversarial_weight=0"),
+    "no_adversarial_seed1": _fast("method.adversarial_weight=0", "train.seed=1"),
     "standard_gan": _fast("method.adversarial_loss=standard"),
     "standard_gan_no_penalty": _fast("method.adversarial_loss=standard", "method.penalty_weight=0"),
     "penalty_released": _fast("method.penalty_reduction=released"),
