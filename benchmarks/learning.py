@@ -82,6 +82,7 @@ CASES = {
     "no_adversarial_seed1": _fast("method.adversarial_weight=0", "train.seed=1"),
     "standard_gan": _fast("method.adversarial_loss=standard"),
     "standard_gan_no_penalty": _fast("method.adversarial_loss=standard", "method.penalty_weight=0"),
+    "penalty_tenth": _fast("method.penalty_weight=1e-4"),
     "penalty_released": _fast("method.penalty_reduction=released"),
     "no_template": _fast(
         "data.template=false",
