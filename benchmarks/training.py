@@ -18,6 +18,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -66,12 +67,24 @@ class StoredPairs:
         )
 
 
-def time_preset(name: str, shape: tuple[int, int, int], options: argparse.Namespace) -> dict[str, float]:
-    """Seconds a step of a preset's training loop, both players at work, and the share spent waiting for data."""
+@dataclass(frozen=True)
+class PresetCase:
+    """A preset to time."""
+
+    preset: str
+    own_precision: bool = False
+    """Whatever --precision says."""
+    settings: tuple[str, ...] = ()
+
+
+def time_preset(
+    case: PresetCase, shape: tuple[int, int, int], options: argparse.Namespace
+) -> dict[str, float]:
+    """Seconds a step of a preset's training loop, every player at work, and the share spent waiting for data."""
     settings = ["method.adversarial_start=0", f"train.steps={WARM_UP + options.steps}", "train.lr_warmup=0"]
-    settings += [] if name.endswith(OWN) else [f"train.precision={options.precision}"]
+    settings += [] if case.own_precision else [f"train.precision={options.precision}"]
     settings += ["method.generator.checkpointing=true"] if options.checkpointing else []
-    config = load_config(name.removesuffix(OWN), settings=settings)
+    config = load_config(case.preset, settings=[*settings, *case.settings])
     stamps: list[Progress] = []
     with tempfile.TemporaryDirectory() as folder:
         data = StoredPairs(Path(folder), shape, config.method.generator.condition_channels)
@@ -86,7 +99,7 @@ def time_preset(name: str, shape: tuple[int, int, int], options: argparse.Namesp
     return {"seconds": statistics.median(seconds), "loader_share": waited / sum(seconds)}
 
 
-def time_release(name: str, shape: tuple[int, int, int], options: argparse.Namespace) -> dict[str, float]:
+def time_release(shape: tuple[int, int, int], options: argparse.Namespace) -> dict[str, float]:
     """Seconds a step written to the release's settings; data in memory already."""
     step = release_step(shape, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
     seconds = []
@@ -154,11 +167,20 @@ def release_step(shape: tuple[int, int, int], device: torch.device) -> Callable[
     return step
 
 
-OWN = "_own"
-"""Ends the name of a preset that is timed in its own precision, whatever --precision says."""
-PRESETS = ("released", "paper", "fast", f"paper{OWN}", f"fast{OWN}")
-CASES = {"release": time_release} | dict.fromkeys(PRESETS, time_preset)
-"""release: written to its settings in this file; the others: relapet's presets."""
+CRITIC = ("method.adversarial_weight=0.01",)
+"""Turns on the adversarial term, which `fast` has off, so that both players work as in the release's step."""
+PRESET_CASES = {
+    "released": PresetCase("released"),
+    "paper": PresetCase("paper"),
+    "paper_own": PresetCase("paper", own_precision=True),
+    "fast_critic": PresetCase("fast", settings=CRITIC),
+    "fast_critic_own": PresetCase("fast", own_precision=True, settings=CRITIC),
+    "fast": PresetCase("fast"),
+    "fast_own": PresetCase("fast", own_precision=True),
+}
+RELEASE = "release"
+"""Written to the release's settings in this file; the others are relapet's presets, _own in their own precision."""
+CASES = [RELEASE, *PRESET_CASES]
 
 
 def main() -> None:
@@ -166,9 +188,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument(
-        "--cases", nargs="+", choices=CASES, default=["release", "paper", "fast", f"fast{OWN}"]
-    )
+    shown = [case for case in CASES if case not in ("released", "paper_own")]
+    parser.add_argument("--cases", nargs="+", choices=CASES, default=shown)
     parser.add_argument("--grid", choices=GRIDS, help="default: 64 x 64 x 64")
     parser.add_argument("--steps", type=int, default=3)
     parser.add_argument("--precision", default="32-true", help="of cases that do not end in _own")
@@ -177,7 +198,8 @@ def main() -> None:
     options = parser.parse_args()
     shape = GRIDS[options.grid].shape if options.grid else (64, 64, 64)
     if options.one:
-        result = CASES[options.one](options.one, shape, options)
+        preset = PRESET_CASES.get(options.one)
+        result = time_preset(preset, shape, options) if preset else time_release(shape, options)
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         print(json.dumps(result | {"peak_gib": peak_memory_gib(device)}))
         return
@@ -191,10 +213,10 @@ def main() -> None:
         f"shape {shape}, precision {options.precision} (_own: the preset's), {torch.get_num_threads()} threads,"
     )
     print(f"checkpointing {options.checkpointing}, median of {options.steps} steps after {WARM_UP}\n")
-    print(f"{'case':10} {'s/step':>8} {'times faster':>13} {'loader %':>9} {'peak GiB':>9}")
+    print(f"{'case':16} {'s/step':>8} {'times faster':>13} {'loader %':>9} {'peak GiB':>9}")
     for case, r in results.items():
         ratio, share = reference / r["seconds"], 100 * r["loader_share"]
-        print(f"{case:10} {r['seconds']:8.2f} {ratio:13.2f} {share:9.2f} {r['peak_gib']:9.2f}")
+        print(f"{case:16} {r['seconds']:8.2f} {ratio:13.2f} {share:9.2f} {r['peak_gib']:9.2f}")
 
 
 if __name__ == "__main__":
