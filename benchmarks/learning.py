@@ -27,6 +27,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
+from matplotlib.axes import Axes
 
 import relapet
 from relapet import api
@@ -34,6 +35,7 @@ from relapet.cohort.bids import index_derivative
 from relapet.cohort.grid import GRIDS, get_grid
 from relapet.cohort.simulated import SimulationConfig
 from relapet.config import RunConfig, load_config
+from relapet.evaluation import text
 from relapet.evaluation.statistics import Interval, bootstrap_difference, bootstrap_mean
 from relapet.messages import Silent
 from relapet.methods import build_method
@@ -54,6 +56,8 @@ METRICS = {
     "spectrum_distance": "distance of the power spectra, dB",
 }
 
+DIFFERENCE = ["minus_reference", "minus_reference_low", "minus_reference_high"]
+"""Columns of a table's difference from the reference and its interval."""
 MEAN = "mean"
 """Stands for the mean over tracers where a tracer is named."""
 
@@ -228,17 +232,26 @@ def rows(names: list[str], out: Path, seed: int) -> Iterator[dict[str, object]]:
     reference = read_scores(REFERENCE, out)
     for name in names:
         scores = read_scores(name, out)
-        for tracer in [*sorted(set(scores.index.get_level_values("tracer"))), MEAN]:
+        for tracer in tracers_of(scores):
             for metric in METRICS:
-                a, b = (_of_tracer(s[metric], tracer) for s in (scores, reference))
-                assert list(a.index) == list(b.index), name
-                mean = bootstrap_mean(a.to_numpy(float), BOOTSTRAP, seed)
-                gap = bootstrap_difference(a.to_numpy(float), b.to_numpy(float), BOOTSTRAP, seed)
+                mean = bootstrap_mean(_of_tracer(scores[metric], tracer).to_numpy(float), BOOTSTRAP, seed)
                 yield (
                     {"case": name, "tracer": tracer, "metric": metric, "n": mean.n}
                     | _flat("mean", mean)
-                    | (_flat("minus_reference", gap))
+                    | _flat("minus_reference", difference(scores[metric], reference[metric], tracer, seed))
                 )
+
+
+def tracers_of(scores: pd.DataFrame) -> list[str]:
+    """The tracers that were scored, then `MEAN`."""
+    return [*sorted(set(scores.index.get_level_values("tracer"))), MEAN]
+
+
+def difference(scores: pd.Series, others: pd.Series, tracer: str, seed: int) -> Interval:
+    """Paired over subjects: ``scores`` minus ``others``."""
+    a, b = (_of_tracer(values, tracer) for values in (scores, others))
+    assert list(a.index) == list(b.index)
+    return bootstrap_difference(a.to_numpy(float), b.to_numpy(float), BOOTSTRAP, seed)
 
 
 def _of_tracer(scores: pd.Series, tracer: str) -> pd.Series:
@@ -264,53 +277,55 @@ def markdown(table: pd.DataFrame, names: list[str], options: argparse.Namespace)
         lines += gains(names, options.out, options.seed)
     lines += overview(table, names)
     for metric, title in METRICS.items():
-        part = table[table["metric"] == metric]
-        tracers = list(dict.fromkeys(part["tracer"]))
-        lines += ["", f"### {title}", "", "| case | steps | " + " | ".join(tracers) + " |"]
-        lines += ["|---" * (2 + len(tracers)) + "|"]
+        part = table[table["metric"] == metric].set_index(["case", "tracer"])
+        tracers = list(dict.fromkeys(part.index.get_level_values("tracer")))
+        cells = []
         for name in names:
             cost = options.out / name / "cost.json"
             steps = json.loads(cost.read_text())["steps"] if cost.is_file() else "-"
-            cells = [f"`{name}`", str(steps)]
-            for tracer in tracers:
-                row = part[(part["case"] == name) & (part["tracer"] == tracer)].iloc[0]
-                low, high = (f"{row[f'minus_reference_{end}']:+.3g}" for end in ("low", "high"))
-                cells.append(f"{row['mean']:.4g}" + ("" if name == REFERENCE else f" [{low}, {high}]"))
-            lines.append("| " + " | ".join(cells) + " |")
+            cells.append([f"`{name}`", str(steps), *(_score(part.loc[(name, tracer)]) for tracer in tracers)])
+        lines += ["", f"### {title}", "", *text.table(["case", "steps", *tracers], cells)[:-1]]
     return "\n".join(lines) + "\n"
+
+
+def _score(row: pd.Series) -> str:
+    """A mean, and the interval of its difference from the reference."""
+    case, _ = row.name
+    gap = f" [{row['minus_reference_low']:+.3g}, {row['minus_reference_high']:+.3g}]"
+    return f"{row['mean']:.4g}" + ("" if case == REFERENCE else gap)
 
 
 def overview(table: pd.DataFrame, names: list[str]) -> list[str]:
     """Lines of a table of every case's difference from the reference, metrics across."""
-    means = table[table["tracer"] == MEAN].set_index(["case", "metric"])
-    lines = ["", f"### Difference from `{REFERENCE}`, mean over tracers", ""]
-    lines += ["| case | " + " | ".join(METRICS.values()) + " |", "|---" * (1 + len(METRICS)) + "|"]
-    for name in names:
-        rows = (means.loc[(name, metric)] for metric in METRICS)
-        cells = (
-            f"{row['minus_reference']:+.3f} [{row['minus_reference_low']:+.3f}, {row['minus_reference_high']:+.3f}]"
-            for row in rows
-        )
-        if name != REFERENCE:
-            lines.append(f"| `{name}` | " + " | ".join(cells) + " |")
-    return lines
+    gaps = table[table["tracer"] == MEAN].set_index(["case", "metric"])[DIFFERENCE]
+    cells = [
+        [f"`{name}`", *(_signed(*gaps.loc[(name, metric)]) for metric in METRICS)]
+        for name in names
+        if name != REFERENCE
+    ]
+    heading = ["", f"### Difference from `{REFERENCE}`, mean over tracers", ""]
+    return [*heading, *text.table(["case", *METRICS.values()], cells)[:-1]]
 
 
 def gains(names: list[str], out: Path, seed: int) -> list[str]:
     """Lines of a table of what `fast` gains over what it must beat, tracers down, metrics across."""
-    lines = ["", "### `fast` minus others", ""]
-    lines += ["| other | tracer | " + " | ".join(METRICS.values()) + " |", "|---" * (2 + len(METRICS)) + "|"]
     fast = read_scores("fast", out)
+    cells = []
     for name in (other for other in ("released", "paper", "tracer_mean") if other in names):
         other = read_scores(name, out)
-        for tracer in [*sorted(set(fast.index.get_level_values("tracer"))), MEAN]:
-            pairs = (
-                [_of_tracer(s[metric], tracer).to_numpy(float) for s in (fast, other)] for metric in METRICS
-            )
-            gaps = (bootstrap_difference(a, b, BOOTSTRAP, seed) for a, b in pairs)
-            cells = (f"{gap.estimate:+.3f} [{gap.low:+.3f}, {gap.high:+.3f}]" for gap in gaps)
-            lines.append(f"| `{name}` | {tracer} | " + " | ".join(cells) + " |")
-    return lines
+        for tracer in tracers_of(fast):
+            gaps = (difference(fast[metric], other[metric], tracer, seed) for metric in METRICS)
+            cells.append([f"`{name}`", tracer, *(_signed(gap.estimate, gap.low, gap.high) for gap in gaps)])
+    return [
+        "",
+        "### `fast` minus others",
+        "",
+        *text.table(["other", "tracer", *METRICS.values()], cells)[:-1],
+    ]
+
+
+def _signed(estimate: float, low: float, high: float) -> str:
+    return f"{estimate:+.3f} [{low:+.3f}, {high:+.3f}]"
 
 
 def draw_curves(names: list[str], out: Path) -> None:
@@ -353,28 +368,21 @@ def draw_differences(table: pd.DataFrame, names: list[str], out: Path) -> None:
             axes.axvline(0, color="0.5", linewidth=0.6)
             edge = 1.5 * max(abs(part.loc["tracer_mean", "minus_reference"]), 0.02)
             for row, name in enumerate(others):
-                gap, low, high = part.loc[
-                    name, ["minus_reference", "minus_reference_low", "minus_reference_high"]
-                ].to_numpy(float)
-                if abs(gap) > edge:  # far off: an arrow and the number, so that the others stay legible
-                    side = np.sign(gap)
-                    axes.plot(
-                        side * edge, row, marker="<" if side < 0 else ">", markersize=4, color=PALETTE[1]
-                    )
-                    axes.text(
-                        side * edge * 0.92,
-                        row,
-                        f"{gap:+.2g}",
-                        ha="left" if side < 0 else "right",
-                        va="center",
-                    )
-                else:
-                    axes.errorbar(
-                        gap, row, xerr=[[gap - low], [high - gap]], fmt="o", markersize=3, color=PALETTE[0]
-                    )
+                _draw_gap(axes, row, part.loc[name, DIFFERENCE].to_numpy(float), edge)
             axes.set(xlabel=label, xlim=(-1.1 * edge, 1.1 * edge))
             axes.set_yticks(range(len(others)), labels=others)
         save_figure(figure, out / "differences.png")
+
+
+def _draw_gap(axes: Axes, row: int, difference: np.ndarray, edge: float) -> None:
+    """A point with its interval; beyond ``edge`` an arrow and the number, so that the others stay legible."""
+    gap, low, high = difference
+    if abs(gap) <= edge:
+        axes.errorbar(gap, row, xerr=[[gap - low], [high - gap]], fmt="o", markersize=3, color=PALETTE[0])
+        return
+    side, (marker, align) = np.sign(gap), ("<", "left") if gap < 0 else (">", "right")
+    axes.plot(side * edge, row, marker=marker, markersize=4, color=PALETTE[1])
+    axes.text(side * edge * 0.92, row, f"{gap:+.2g}", ha=align, va="center")
 
 
 def main() -> None:
