@@ -25,11 +25,11 @@ from sklearn.model_selection import KFold, cross_val_predict
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from relapet.cohort.grid import get_grid
-from relapet.cohort.regions import base_name, lobe_of_label
-from relapet.cohort.scanner import get_site
-from relapet.cohort.simulated import SimulatedSubject, SimulationConfig, simulate_subject
-from relapet.cohort.template import load_atlas
+from relapet.imaging.grid import get_grid
+from relapet.imaging.template import load_atlas
+from relapet.simulation.cohort import SimulatedSubject, SimulationConfig, simulate_subject
+from relapet.simulation.regions import base_name, lobe_of_label
+from relapet.simulation.scanner import get_site
 from relapet.tracers import simulated_tracers
 
 _SMALL = ("unknown", "vessel", "Optic-Chiasm", "hypointensities", "CC_", "choroid-plexus")

@@ -31,16 +31,16 @@ import numpy as np
 import pandas as pd
 from scipy import ndimage
 
-from relapet.cohort.bids import find_visits, index_derivative
-from relapet.cohort.grid import Grid, find_grid, get_grid
-from relapet.cohort.nifti import load_volume
-from relapet.cohort.scanner import FWHM_PER_SD, Scanner, get_site, override_scanners, pet_noise
-from relapet.cohort.simulated import TRUTH, SimulationConfig, simulate_cohort, simulate_subject
 from relapet.evaluation.agreement import median_r
 from relapet.evaluation.image_metrics import METRICS, Pair, rmse
 from relapet.evaluation.statistics import bootstrap_mean
 from relapet.evaluation.voi import brain_mask, default_atlas, sum_regions, target_vois
 from relapet.files import read_json
+from relapet.imaging.bids import find_visits, index_derivative
+from relapet.imaging.grid import Grid, find_grid, get_grid
+from relapet.imaging.nifti import load_volume
+from relapet.simulation.cohort import TRUTH, SimulationConfig, simulate_cohort, simulate_subject
+from relapet.simulation.scanner import FWHM_PER_SD, Scanner, get_site, override_scanners, pet_noise
 from relapet.tracers import TracerSpec, simulated_tracers
 from relapet.types import Volume
 

@@ -19,12 +19,12 @@ from pathlib import Path
 import pandas as pd
 
 from relapet import api
-from relapet.cohort.grid import get_grid
-from relapet.cohort.scanner import SITES, Site, override_scanners
-from relapet.cohort.simulated import SimulationConfig
 from relapet.config import load_config
 from relapet.evaluation.evaluate import Options, evaluate
+from relapet.imaging.grid import get_grid
 from relapet.runs import RunFolder
+from relapet.simulation.cohort import SimulationConfig
+from relapet.simulation.scanner import SITES, Site, override_scanners
 
 METRICS = ("psnr", "voi_mae", "voi_r")
 SHOWN = ("rela", "tracer_mean", "visible_ceiling")

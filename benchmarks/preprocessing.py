@@ -24,17 +24,23 @@ import numpy as np
 import pandas as pd
 from scipy import ndimage
 
-from relapet.cohort.as_scanned import AsScannedConfig, noise_free_path, place, truth_root, write_as_scanned
-from relapet.cohort.bids import Visit, find_visits
-from relapet.cohort.grid import GRIDS
-from relapet.cohort.nifti import load_volume
-from relapet.cohort.simulated_subject import SimulationConfig
-from relapet.cohort.template import Atlas, load_atlas
 from relapet.files import read_json
+from relapet.imaging.bids import Visit, find_visits
+from relapet.imaging.grid import GRIDS
+from relapet.imaging.nifti import load_volume
+from relapet.imaging.template import Atlas, load_atlas
 from relapet.preprocessing.names import Names
 from relapet.preprocessing.native import to_native, to_template
 from relapet.preprocessing.pipeline import PreprocessConfig, preprocess
 from relapet.preprocessing.spatial import load_ants
+from relapet.simulation.as_scanned import (
+    AsScannedConfig,
+    noise_free_path,
+    place,
+    truth_root,
+    write_as_scanned,
+)
+from relapet.simulation.subject import SimulationConfig
 from relapet.tracers import simulated_tracers
 
 LPS = np.array([-1.0, -1.0, 1.0])

@@ -26,10 +26,10 @@ import torch
 from monai.networks.nets import DiffusionModelUNet, PatchDiscriminator
 from torch.nn import functional
 
-from relapet.cohort.grid import GRIDS
 from relapet.config import load_config
 from relapet.data.dataset import Pair
 from relapet.data.volumes import suvr_to_model
+from relapet.imaging.grid import GRIDS
 from relapet.methods import build_method
 from relapet.tracers import simulated_tracers
 from relapet.training.distributed import make_fabric

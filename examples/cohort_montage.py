@@ -18,9 +18,9 @@ mpl.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 
-from relapet.cohort.grid import Grid, get_grid
-from relapet.cohort.scanner import SITES
-from relapet.cohort.simulated import SimulatedSubject, SimulationConfig, simulate_subject
+from relapet.imaging.grid import Grid, get_grid
+from relapet.simulation.cohort import SimulatedSubject, SimulationConfig, simulate_subject
+from relapet.simulation.scanner import SITES
 from relapet.tracers import simulated_tracers
 
 SUBJECTS = (("research", 24), ("research", 3), ("research", 16), ("adni", 20), ("adni", 26), ("adni", 4))

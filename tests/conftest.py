@@ -49,8 +49,8 @@ def flat_layout(tmp_path_factory: pytest.TempPathFactory) -> Path:
     import nibabel as nib
     import numpy as np
 
-    from relapet.cohort.grid import GRIDS
-    from relapet.cohort.template import load_template
+    from relapet.imaging.grid import GRIDS
+    from relapet.imaging.template import load_template
 
     template = load_template(GRIDS["3mm"])
     brain = nib.Nifti1Image(np.where(template.brain, template.t1, 0), GRIDS["3mm"].affine)

@@ -17,7 +17,7 @@ from relapet.data.augment import AugmentConfig
 from relapet.data.dataset import Pair as TrainingPair
 from relapet.evaluation.image_metrics import Metric, Pair
 from relapet.model.diffusion import scaled_linear_schedule
-from relapet.sampling.samplers import Sampler
+from relapet.model.samplers import Sampler
 from relapet.tracers import simulated_tracers
 from relapet.training.config import TrainConfig
 from relapet.training.engine import Hooks, Progress, Trainer

@@ -14,12 +14,12 @@ import pytest
 import torch
 from lightning_fabric import Fabric
 
-from relapet.cohort.bids import Visit, write_dataset_description
-from relapet.cohort.grid import GRIDS
-from relapet.cohort.nifti import save_volume
-from relapet.cohort.template import load_template
 from relapet.config import load_config
 from relapet.data.dataset import Pair
+from relapet.imaging.bids import Visit, write_dataset_description
+from relapet.imaging.grid import GRIDS
+from relapet.imaging.nifti import save_volume
+from relapet.imaging.template import load_template
 from relapet.methods import build_method
 from relapet.tracers import TracerSpec, simulated_tracers
 from relapet.training.distributed import make_fabric

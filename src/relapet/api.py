@@ -7,13 +7,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from relapet.calibration import calibrate_run, intervals_for
-from relapet.cohort.as_scanned import AsScannedConfig, write_as_scanned
-from relapet.cohort.grid import get_grid
-from relapet.cohort.simulated import SimulationConfig, simulate_cohort
 from relapet.config import RunConfig, load_config
 from relapet.errors import InputError
 from relapet.evaluation.evaluate import Evaluation, Options
 from relapet.evaluation.evaluate import evaluate as evaluate_trees
+from relapet.imaging.grid import get_grid
 from relapet.messages import Messages, Silent
 from relapet.preprocessing.pipeline import PreprocessConfig, PreprocessOutcome
 from relapet.preprocessing.pipeline import preprocess as preprocess_dataset
@@ -23,8 +21,10 @@ from relapet.released_run import import_weights
 from relapet.report.gallery import draw_evaluation
 from relapet.report.subjects import draw_subject
 from relapet.runs import RunFolder
-from relapet.sampling.synthesize import Outcome, Request, choose_visits, synthesize_dataset
-from relapet.sampling.synthesizer import Synthesizer
+from relapet.simulation.as_scanned import AsScannedConfig, write_as_scanned
+from relapet.simulation.cohort import SimulationConfig, simulate_cohort
+from relapet.synthesis.synthesize import Outcome, Request, choose_visits, synthesize_dataset
+from relapet.synthesis.synthesizer import Synthesizer
 from relapet.tracers import get_tracer
 from relapet.training.distributed import is_first_process
 from relapet.training.train import TrainOptions, train_run

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pandas as pd
 
-from relapet.cohort.images import index_measured
 from relapet.evaluation.conformal import (
     LEVEL_KEY,
     Calibration,
@@ -19,11 +18,12 @@ from relapet.evaluation.conformal import (
     save_calibration,
 )
 from relapet.evaluation.uncertainty import UncertaintyConfig, measure_vois, pair_with_real
+from relapet.imaging.derivatives import index_measured
 from relapet.messages import Messages
 from relapet.runs import RunFolder
-from relapet.sampling.config import SampleConfig
-from relapet.sampling.synthesize import Request, synthesize_dataset
-from relapet.sampling.synthesizer import Synthesizer
+from relapet.synthesis.config import SampleConfig
+from relapet.synthesis.synthesize import Request, synthesize_dataset
+from relapet.synthesis.synthesizer import Synthesizer
 from relapet.types import Json
 
 

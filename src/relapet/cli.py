@@ -95,10 +95,10 @@ def simulate(
 ) -> None:
     """Write a simulated cohort: T1w, FLAIR, three tracers' SUVr maps, and the truth behind them."""
     from relapet import api
-    from relapet.cohort.as_scanned import AsScannedConfig
-    from relapet.cohort.grid import get_grid
-    from relapet.cohort.scanner import get_site
-    from relapet.cohort.simulated import SimulationConfig
+    from relapet.imaging.grid import get_grid
+    from relapet.simulation.as_scanned import AsScannedConfig
+    from relapet.simulation.cohort import SimulationConfig
+    from relapet.simulation.scanner import get_site
 
     if as_scanned and grid not in (None, "1mm"):
         raise InputError(f"--as-scanned simulates at 1mm, not at {grid}; leave --grid out.")
@@ -138,7 +138,7 @@ def preprocess(
 ) -> None:
     """Make raw scans model-ready: brain mask, registration to the template, PET frames to SUVr."""
     from relapet import api
-    from relapet.cohort.grid import get_grid
+    from relapet.imaging.grid import get_grid
     from relapet.preprocessing.pipeline import PreprocessConfig
 
     _check_level(level)

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from relapet.data.dataset import DataConfig
 from relapet.errors import InputError
 from relapet.methods import MethodConfig
-from relapet.sampling.config import SampleConfig
+from relapet.synthesis.config import SampleConfig
 from relapet.tracers import get_tracer
 from relapet.training.config import TrainConfig
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from relapet.config import load_config, presets
 from relapet.errors import InputError
 from relapet.methods import METHODS
-from relapet.sampling.samplers import SAMPLERS
+from relapet.model.samplers import SAMPLERS
 from relapet.tracers import get_tracer, load_tracers
 
 Rows = list[tuple[str, ...]]

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from relapet.cohort.grid import SPACE
 from relapet.config import RunConfig, load_config
 from relapet.errors import InputError
 from relapet.files import prepare_output_folder, sha256
+from relapet.imaging.grid import SPACE
 from relapet.model.generator import Generator
 from relapet.model.released_weights import check_fit, read_released_checkpoint, to_present_names
 from relapet.runs import RUN_FORMAT, Manifest, RunFolder, TracerRecord, environment, git_revision, now

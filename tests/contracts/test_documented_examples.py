@@ -29,8 +29,8 @@ from contract_checks import (
 from relapet.config import RunConfig
 from relapet.evaluation import image_metrics
 from relapet.methods.rela import Rela, RelaConfig
-from relapet.sampling import samplers
-from relapet.sampling.config import SampleConfig
+from relapet.model import samplers
+from relapet.synthesis.config import SampleConfig
 from relapet.training.config import TrainConfig
 
 CONTRIBUTING = Path(__file__).resolve().parents[2] / "CONTRIBUTING.md"

@@ -11,7 +11,7 @@ import yaml
 from contract_checks import trained
 from relapet.config import describe, load_config, presets
 from relapet.methods import METHODS, build_method
-from relapet.sampling.samplers import SAMPLERS, trailing_timesteps
+from relapet.model.samplers import SAMPLERS, trailing_timesteps
 from relapet.tracers import get_tracer
 
 NAMES = list(presets())

@@ -1,4 +1,4 @@
-"""Every shipped sampler keeps the contract of `relapet.sampling.samplers`."""
+"""Every shipped sampler keeps the contract of `relapet.model.samplers`."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import get_args
 import pytest
 
 from contract_checks import check_sampler
-from relapet.sampling.config import SampleConfig
-from relapet.sampling.samplers import SAMPLERS
+from relapet.model.samplers import SAMPLERS
+from relapet.synthesis.config import SampleConfig
 
 
 @pytest.mark.parametrize("name", list(SAMPLERS))

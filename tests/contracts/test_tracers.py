@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from relapet.cohort.template import atlas_names
+from relapet.imaging.template import atlas_names
 from relapet.model.generator import GeneratorConfig
 from relapet.tracers import TracerSpec, get_tracer, load_tracers
 

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from relapet.cli import main
-from relapet.cohort.bids import Visit
+from relapet.imaging.bids import Visit
 from relapet.tracers import get_tracer
 
 FIRST, SECOND, THIRD = Visit("01"), Visit("02"), Visit("03")
@@ -127,7 +127,7 @@ def test_a_full_disk_stops_one_subject_and_leaves_nothing_half_written(
         if "sub-02" in str(path):
             raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("relapet.cohort.nifti.nib.save", save)
+    monkeypatch.setattr("relapet.imaging.nifti.nib.save", save)
     out = tmp_path / "out"
     assert synthesize(three, out, tiny_run) == 1
     assert "No space left on device" in capsys.readouterr().err

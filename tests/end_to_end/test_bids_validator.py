@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from relapet.cli import main
-from relapet.cohort.grid import GRIDS
-from relapet.cohort.simulated import SimulationConfig, simulate_cohort
+from relapet.imaging.grid import GRIDS
+from relapet.simulation.cohort import SimulationConfig, simulate_cohort
 from support import bids_errors
 
 

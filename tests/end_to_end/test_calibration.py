@@ -13,13 +13,13 @@ import pytest
 from relapet import api
 from relapet.calibration import settings_of
 from relapet.cli import main
-from relapet.cohort.bids import Visit, index_derivative
-from relapet.cohort.grid import GRIDS
 from relapet.config import load_config
 from relapet.evaluation.conformal import load_calibration
 from relapet.evaluation.uncertainty import measure_vois
+from relapet.imaging.bids import Visit, index_derivative
+from relapet.imaging.grid import GRIDS
 from relapet.runs import RunFolder
-from relapet.sampling.synthesizer import Synthesizer
+from relapet.synthesis.synthesizer import Synthesizer
 from relapet.tracers import get_tracer
 from support import TINY_SETTINGS
 

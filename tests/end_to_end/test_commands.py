@@ -15,9 +15,9 @@ import pytest
 import relapet
 from relapet.api import demo
 from relapet.cli import main, normalise
-from relapet.cohort.bids import Visit, index_derivative, training_mean_path
-from relapet.cohort.grid import GRIDS
 from relapet.config import load_config
+from relapet.imaging.bids import Visit, index_derivative, training_mean_path
+from relapet.imaging.grid import GRIDS
 from relapet.tracers import get_tracer, simulated_tracers
 from support import TINY_SETTINGS, write_toy_derivative
 
@@ -62,7 +62,7 @@ def test_synthesize_writes_what_the_interface_says(toy_source: Path, tiny_run: P
 def test_the_voi_table_holds_the_means_of_the_written_map(
     toy_source: Path, tiny_run: Path, tmp_path: Path
 ) -> None:
-    from relapet.cohort.template import load_atlas
+    from relapet.imaging.template import load_atlas
 
     arguments = ["synthesize", str(toy_source), str(tmp_path), "participant", "--model", str(tiny_run)]
     main([*arguments, "--participant-label", "01", "--tracer", "tau", "--samples", "2", "--quiet"])
@@ -120,7 +120,7 @@ def _halved(affine: np.ndarray) -> np.ndarray:
 def test_simulate_train_synthesize_evaluate(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The demo's own path with a tiny cohort and a few steps."""
     from relapet import api
-    from relapet.cohort.simulated import SimulationConfig
+    from relapet.simulation.cohort import SimulationConfig
 
     config = load_config("demo", settings=(*TINY_SETTINGS, "train.steps=3", "data.test_fraction=0.4"))
     cohort = SimulationConfig(subjects=8, grid=GRIDS["4mm"], seed=1)
@@ -258,8 +258,8 @@ def test_simulate_from_a_plain_script_needs_no_guard(tmp_path: Path) -> None:
     script = tmp_path / "script.py"
     script.write_text(
         "import relapet\n"
-        "from relapet.cohort.grid import get_grid\n"
-        "from relapet.cohort.simulated import SimulationConfig\n"
+        "from relapet.imaging.grid import get_grid\n"
+        "from relapet.simulation.cohort import SimulationConfig\n"
         "relapet.simulate('cohort', SimulationConfig(subjects=2, grid=get_grid('4mm')))\n"
     )
     done = subprocess.run(

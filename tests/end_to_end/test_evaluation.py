@@ -11,10 +11,10 @@ import pandas as pd
 import pytest
 
 from relapet.cli import main
-from relapet.cohort.bids import Visit, write_dataset_description
-from relapet.cohort.grid import GRIDS
-from relapet.cohort.nifti import load_volume, save_volume
-from relapet.cohort.template import load_atlas
+from relapet.imaging.bids import Visit, write_dataset_description
+from relapet.imaging.grid import GRIDS
+from relapet.imaging.nifti import load_volume, save_volume
+from relapet.imaging.template import load_atlas
 from relapet.tracers import get_tracer
 from support import write_toy_derivative
 

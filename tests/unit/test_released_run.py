@@ -15,9 +15,9 @@ import pytest
 import torch
 
 from relapet.cli import main
-from relapet.cohort.bids import Visit, training_mean_path
+from relapet.imaging.bids import Visit, training_mean_path
 from relapet.runs import RunFolder
-from relapet.sampling.synthesizer import Synthesizer
+from relapet.synthesis.synthesizer import Synthesizer
 from relapet.tracers import get_tracer
 from support import DATA, recipe_weights
 

@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from relapet.cohort.bids import VisitFiles
-from relapet.cohort.grid import Grid
 from relapet.data.volumes import MriScaling, load_condition, load_pet
 from relapet.errors import VolumeError
 from relapet.files import atomic_path, sha256
+from relapet.imaging.bids import VisitFiles
+from relapet.imaging.grid import Grid
 from relapet.preprocessing.frames import sidecar_of
 from relapet.preprocessing.measured import is_model_ready
 from relapet.tracers import TracerSpec

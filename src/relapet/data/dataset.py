@@ -9,12 +9,12 @@ from typing import Literal, Self
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from relapet.cohort.bids import VisitFiles
 from relapet.data import augment
 from relapet.data.augment import AugmentConfig
 from relapet.data.cache import Cache
 from relapet.data.volumes import MriScaling, Window, own_range, suvr_to_model
 from relapet.errors import InputError, SubjectError, VolumeError
+from relapet.imaging.bids import VisitFiles
 from relapet.tracers import TracerSpec, get_tracer
 from relapet.types import Volume
 

@@ -7,10 +7,10 @@ from typing import Literal
 
 import numpy as np
 
-from relapet.cohort.bids import VisitFiles
-from relapet.cohort.grid import GRIDS, Grid, find_grid
-from relapet.cohort.nifti import load_volume
 from relapet.errors import InputError, SubjectError, VolumeError
+from relapet.imaging.bids import VisitFiles
+from relapet.imaging.grid import GRIDS, Grid, find_grid
+from relapet.imaging.nifti import load_volume
 from relapet.preprocessing.measured import is_model_ready, load_suvr
 from relapet.preprocessing.template_space import bring_to_grid
 from relapet.tracers import TracerSpec

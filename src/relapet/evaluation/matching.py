@@ -7,10 +7,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from relapet.cohort.bids import Visit, VisitFiles, index_derivative, training_mean_path
-from relapet.cohort.images import index_measured
 from relapet.errors import InputError
 from relapet.files import read_json, sha256
+from relapet.imaging.bids import Visit, VisitFiles, index_derivative, training_mean_path
+from relapet.imaging.derivatives import index_measured
 from relapet.tracers import TracerSpec, load_tracers
 from relapet.types import Json
 

@@ -14,10 +14,10 @@ import numpy.typing as npt
 import pandas as pd
 from skimage.filters import threshold_multiotsu
 
-from relapet.cohort.bids import VisitFiles, index_derivative
-from relapet.cohort.nifti import load_volume
 from relapet.errors import InputError, SubjectError, VolumeError
 from relapet.evaluation.voi import RegionAtlas, brain_mask, default_atlas, sum_regions
+from relapet.imaging.bids import VisitFiles, index_derivative
+from relapet.imaging.nifti import load_volume
 from relapet.types import Mask, Volume
 
 _LESION_SDS = 3.0

@@ -11,14 +11,14 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 
-from relapet.cohort.grid import find_grid
-from relapet.cohort.nifti import load_volume
 from relapet.errors import SubjectError, VolumeError
 from relapet.evaluation import tables
 from relapet.evaluation.image_metrics import Pair, score
 from relapet.evaluation.matching import Scan
 from relapet.evaluation.spectra import MEASURED, SpectrumRows
 from relapet.evaluation.voi import RegionAtlas, RegionSums, brain_mask, default_atlas, sum_regions
+from relapet.imaging.grid import find_grid
+from relapet.imaging.nifti import load_volume
 from relapet.preprocessing.measured import is_model_ready, load_suvr
 from relapet.tracers import TracerSpec
 from relapet.types import Labels, Mask, Volume

@@ -13,13 +13,13 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from relapet.cohort.bids import Visit
 from relapet.evaluation.agreement import agreement
 from relapet.evaluation.image_metrics import METRICS
 from relapet.evaluation.matching import CEILINGS
 from relapet.evaluation.statistics import bootstrap_difference, classify, holm, paired_wilcoxon
 from relapet.evaluation.voi import target_vois
 from relapet.files import atomic_path
+from relapet.imaging.bids import Visit
 from relapet.tracers import TracerSpec, load_tracers
 
 NOT_AVAILABLE = "n/a"

@@ -18,11 +18,11 @@ import numpy.typing as npt
 import pandas as pd
 from statsmodels.stats.proportion import proportion_confint
 
-from relapet.cohort.bids import VisitFiles, find_visits
-from relapet.cohort.grid import Grid
 from relapet.errors import InputError, SubjectError
 from relapet.evaluation.statistics import bootstrap_mean
 from relapet.evaluation.voi import default_atlas, sum_regions
+from relapet.imaging.bids import VisitFiles, find_visits
+from relapet.imaging.grid import Grid
 from relapet.preprocessing.measured import load_measured
 from relapet.tracers import load_tracers
 

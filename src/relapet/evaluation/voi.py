@@ -12,10 +12,10 @@ import numpy as np
 import pandas as pd
 from nibabel.processing import resample_from_to
 
-from relapet.cohort.grid import GRIDS, find_grid
-from relapet.cohort.nifti import load_volume
-from relapet.cohort.template import load_atlas, load_template
 from relapet.errors import InputError, VolumeError
+from relapet.imaging.grid import GRIDS, find_grid
+from relapet.imaging.nifti import load_volume
+from relapet.imaging.template import load_atlas, load_template
 from relapet.tracers import TracerSpec
 from relapet.types import Affine, Labels, Mask, Volume
 

@@ -9,8 +9,8 @@ import nibabel as nib
 import nibabel.filebasedimages
 import numpy as np
 
-from relapet.cohort.nifti import load_volume
 from relapet.errors import VolumeError
+from relapet.imaging.nifti import load_volume
 
 _LARGEST_VOXELS = 4e8
 """Most voxels of one volume: 1.6 GB as float32, a head at 0.35 mm."""

@@ -7,11 +7,11 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 
-from relapet.cohort.bids import NATIVE_SPACE, Visit
-from relapet.cohort.grid import GRIDS, SPACE, Grid
-from relapet.cohort.images import entities, find_transform_to_mni
-from relapet.cohort.nifti import load_volume
-from relapet.cohort.template import load_atlas
+from relapet.imaging.bids import NATIVE_SPACE, Visit
+from relapet.imaging.derivatives import entities, find_transform_to_mni
+from relapet.imaging.grid import GRIDS, SPACE, Grid
+from relapet.imaging.nifti import load_volume
+from relapet.imaging.template import load_atlas
 from relapet.preprocessing.checks import check_header
 from relapet.preprocessing.frames import choose_frames, read_sidecar, unit_of
 from relapet.preprocessing.pet import load_frames, reference_mean, template_reference

@@ -10,10 +10,10 @@ import nibabel as nib
 import numpy as np
 from scipy import ndimage
 
-from relapet.cohort.grid import Grid
-from relapet.cohort.nifti import save_volume
-from relapet.cohort.template import load_template
 from relapet.errors import SubjectError
+from relapet.imaging.grid import Grid
+from relapet.imaging.nifti import save_volume
+from relapet.imaging.template import load_template
 from relapet.preprocessing.brain import extract_brain, volume_litres
 from relapet.preprocessing.checks import load_anatomical
 from relapet.preprocessing.intensity import correct_bias, scale_by_white_matter

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from relapet.cohort.bids import Visit
-from relapet.cohort.grid import SPACE
+from relapet.imaging.bids import Visit
+from relapet.imaging.grid import SPACE
 from relapet.preprocessing.spatial import Warp
 from relapet.tracers import TracerSpec
 

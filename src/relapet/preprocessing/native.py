@@ -7,9 +7,9 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 
-from relapet.cohort.bids import Visit
-from relapet.cohort.images import WayBack, find_way_back
-from relapet.cohort.nifti import load_volume, save_volume
+from relapet.imaging.bids import Visit
+from relapet.imaging.derivatives import WayBack, find_way_back
+from relapet.imaging.nifti import load_volume, save_volume
 from relapet.preprocessing.names import Names
 from relapet.preprocessing.spatial import Step, apply
 from relapet.types import Volume

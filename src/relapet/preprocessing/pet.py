@@ -12,9 +12,9 @@ import nibabel as nib
 import nibabel.filebasedimages
 import numpy as np
 
-from relapet.cohort.grid import GRIDS, Grid
-from relapet.cohort.template import Atlas, load_atlas
 from relapet.errors import SubjectError, VolumeError
+from relapet.imaging.grid import GRIDS, Grid
+from relapet.imaging.template import Atlas, load_atlas
 from relapet.preprocessing.checks import check_header
 from relapet.preprocessing.spatial import Step, apply, isotropic, register_linear, register_motion, smooth
 from relapet.tracers import TracerSpec

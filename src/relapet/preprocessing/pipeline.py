@@ -11,10 +11,10 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
 
-from relapet.cohort.bids import Visit, find_visits, write_dataset_description
-from relapet.cohort.grid import GRIDS, Grid
 from relapet.errors import InputError, RelapetError, SubjectError
 from relapet.files import prepare_output_folder, read_json, write_json, write_text
+from relapet.imaging.bids import Visit, find_visits, write_dataset_description
+from relapet.imaging.grid import GRIDS, Grid
 from relapet.messages import Messages, Silent
 from relapet.preprocessing.names import Names
 from relapet.preprocessing.provenance import is_up_to_date

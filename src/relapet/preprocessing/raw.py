@@ -6,8 +6,8 @@ import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from relapet.cohort.bids import Visit
 from relapet.errors import InputError, SubjectError
+from relapet.imaging.bids import Visit
 from relapet.preprocessing.frames import sidecar_of
 from relapet.tracers import TracerSpec, get_tracer
 

@@ -14,12 +14,12 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 
-from relapet.cohort.bids import Visit, write_dataset_description
-from relapet.cohort.grid import GRIDS, Grid
-from relapet.cohort.nifti import load_volume, resample_to_grid, save_volume
-from relapet.cohort.template import load_atlas
 from relapet.errors import InputError, SubjectError
 from relapet.files import prepare_output_folder, write_json
+from relapet.imaging.bids import Visit, write_dataset_description
+from relapet.imaging.grid import GRIDS, Grid
+from relapet.imaging.nifti import load_volume, resample_to_grid, save_volume
+from relapet.imaging.template import load_atlas
 from relapet.messages import Messages, Silent
 from relapet.preprocessing.frames import UNITS, sidecar_of
 from relapet.preprocessing.pet import reference_mean, template_reference

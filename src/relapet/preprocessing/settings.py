@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from relapet.cohort.grid import Grid
+from relapet.imaging.grid import Grid
 from relapet.types import Json
 
 

@@ -10,10 +10,10 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-from relapet.cohort.grid import Grid
-from relapet.cohort.nifti import resample_to_grid
-from relapet.cohort.template import load_template
 from relapet.errors import SubjectError
+from relapet.imaging.grid import Grid
+from relapet.imaging.nifti import resample_to_grid
+from relapet.imaging.template import load_template
 from relapet.types import Affine, Mask, Volume
 
 _LITRES = (0.8, 2.3)

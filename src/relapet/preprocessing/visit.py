@@ -10,11 +10,11 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 
-from relapet.cohort.grid import SPACE
-from relapet.cohort.nifti import load_volume, save_volume
-from relapet.cohort.template import load_template
 from relapet.errors import SubjectError
 from relapet.files import write_json
+from relapet.imaging.grid import SPACE
+from relapet.imaging.nifti import load_volume, save_volume
+from relapet.imaging.template import load_template
 from relapet.preprocessing.checks import check_header
 from relapet.preprocessing.frames import Frames, choose_frames, read_sidecar, sidecar_of, unit_of
 from relapet.preprocessing.mri import Mri, process_mri

@@ -8,10 +8,10 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from relapet.cohort.bids import Visit, find_visits
-from relapet.cohort.nifti import load_volume
 from relapet.errors import InputError, VolumeError
 from relapet.evaluation.image_metrics import METRICS
+from relapet.imaging.bids import Visit, find_visits
+from relapet.imaging.nifti import load_volume
 from relapet.report.panels import PanelView, subject_panel
 from relapet.report.style import save_figure
 from relapet.tracers import TracerSpec

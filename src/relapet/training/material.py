@@ -9,13 +9,13 @@ from typing import Any, Protocol
 
 from pydantic import BaseModel
 
-from relapet.cohort.bids import VisitFiles
-from relapet.cohort.grid import SPACE, Grid, get_grid
 from relapet.data.cache import Cache
 from relapet.data.dataset import DataConfig, PairedVolumes, fill_cache, usable_visits
 from relapet.data.split import Split, check_split, split_subjects
 from relapet.data.volumes import derivative_grid, templates_of
 from relapet.errors import InputError
+from relapet.imaging.bids import VisitFiles
+from relapet.imaging.grid import SPACE, Grid, get_grid
 from relapet.messages import Messages
 from relapet.runs import RUN_FORMAT, Manifest, RunFolder, TracerRecord, environment, git_revision, now
 from relapet.tracers import TracerSpec, get_tracer

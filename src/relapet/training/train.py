@@ -10,11 +10,11 @@ from pathlib import Path
 import torch
 from lightning_fabric import Fabric
 
-from relapet.cohort.grid import Grid
-from relapet.cohort.images import index_measured
 from relapet.data.dataset import Pair
 from relapet.errors import InputError, Stopped
 from relapet.files import prepare_output_folder, remove_unfinished
+from relapet.imaging.derivatives import index_measured
+from relapet.imaging.grid import Grid
 from relapet.messages import Advance, Messages, Silent
 from relapet.methods import build_method
 from relapet.model.interface import Method

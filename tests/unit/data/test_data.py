@@ -5,8 +5,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from relapet.cohort.bids import index_derivative
-from relapet.cohort.grid import GRIDS
 from relapet.data import augment
 from relapet.data.augment import AugmentConfig
 from relapet.data.cache import Cache
@@ -14,6 +12,8 @@ from relapet.data.dataset import DataConfig, PairedVolumes, fill_cache, pick, us
 from relapet.data.split import check_split, split_subjects
 from relapet.data.volumes import BACKGROUND, derivative_grid, model_to_suvr, scale_mri, suvr_to_model
 from relapet.errors import InputError, VolumeError
+from relapet.imaging.bids import index_derivative
+from relapet.imaging.grid import GRIDS
 from relapet.tracers import get_tracer, simulated_tracers
 
 TRACERS = list(simulated_tracers().values())
@@ -160,7 +160,7 @@ def test_min_max_scaling_uses_each_volumes_own_range(toy_source: Path, tmp_path:
 
 
 def test_a_constant_pet_cannot_be_scaled_by_its_own_range(toy: Path, tmp_path: Path) -> None:
-    from relapet.cohort.nifti import save_volume
+    from relapet.imaging.nifti import save_volume
 
     visits, tau = index_derivative(toy)[:1], [get_tracer("tau")]
     path = visits[0].pet["tau"]
@@ -190,7 +190,7 @@ def test_pairs_come_back_as_written(toy_source: Path, tmp_path: Path) -> None:
 
 
 def test_a_changed_file_is_read_anew(toy: Path, tmp_path: Path) -> None:
-    from relapet.cohort.nifti import save_volume
+    from relapet.imaging.nifti import save_volume
 
     visits = index_derivative(toy)[:1]
     tau = get_tracer("tau")
@@ -212,7 +212,7 @@ def test_an_unreadable_visit_is_named_and_the_others_go_on(toy: Path, tmp_path: 
 
 
 def test_a_foreign_grid_is_named(toy: Path) -> None:
-    from relapet.cohort.nifti import save_volume
+    from relapet.imaging.nifti import save_volume
 
     files = index_derivative(toy)[0]
     save_volume(files.t1w, np.ones((9, 9, 9)), np.eye(4))  # type: ignore[arg-type]

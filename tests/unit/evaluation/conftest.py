@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from relapet.cohort.bids import Visit, training_mean_path, write_dataset_description
-from relapet.cohort.grid import GRIDS, Grid
-from relapet.cohort.nifti import save_volume
-from relapet.cohort.template import load_atlas, load_template
+from relapet.imaging.bids import Visit, training_mean_path, write_dataset_description
+from relapet.imaging.grid import GRIDS, Grid
+from relapet.imaging.nifti import save_volume
+from relapet.imaging.template import load_atlas, load_template
 from relapet.tracers import get_tracer
 from relapet.types import Volume
 

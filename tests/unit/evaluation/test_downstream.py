@@ -6,10 +6,6 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from relapet.cohort.bids import Visit, index_derivative
-from relapet.cohort.grid import GRIDS
-from relapet.cohort.nifti import load_volume, save_volume
-from relapet.cohort.template import load_atlas, load_template
 from relapet.errors import InputError, VolumeError
 from relapet.evaluation.design import (
     Background,
@@ -23,6 +19,10 @@ from relapet.evaluation.downstream import Downstream, check_outcomes, predict_ou
 from relapet.evaluation.mri_features import mri_feature_table, tissue_like, visit_features
 from relapet.evaluation.prediction import PredictionConfig
 from relapet.evaluation.voi import default_atlas
+from relapet.imaging.bids import Visit, index_derivative
+from relapet.imaging.grid import GRIDS
+from relapet.imaging.nifti import load_volume, save_volume
+from relapet.imaging.template import load_atlas, load_template
 from relapet.tracers import get_tracer
 
 GRID = GRIDS["4mm"]

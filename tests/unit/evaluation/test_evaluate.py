@@ -8,15 +8,15 @@ import pandas as pd
 import pytest
 from scipy import ndimage, stats
 
-from relapet.cohort.grid import GRIDS
-from relapet.cohort.nifti import load_volume, resample_to_grid, save_volume
-from relapet.cohort.template import load_atlas, load_template
 from relapet.errors import InputError, LeakError
 from relapet.evaluation.evaluate import Options, evaluate
 from relapet.evaluation.image_metrics import METRICS
 from relapet.evaluation.summary import _check_ceiling
 from relapet.evaluation.tables import Results, Sampling
 from relapet.files import sha256
+from relapet.imaging.grid import GRIDS
+from relapet.imaging.nifti import load_volume, resample_to_grid, save_volume
+from relapet.imaging.template import load_atlas, load_template
 from relapet.tracers import get_tracer
 
 FAST = Options(bootstrap=200)

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from relapet.cohort.grid import GRIDS
-from relapet.cohort.scanner import FWHM_PER_SD, SITES, Site, override_scanners, pet_noise
-from relapet.cohort.simulated import SimulatedSubject, SimulationConfig, simulate_subject
-from relapet.cohort.template import load_template
 from relapet.evaluation.image_metrics import Pair, score
+from relapet.imaging.grid import GRIDS
+from relapet.imaging.template import load_template
+from relapet.simulation.cohort import SimulatedSubject, SimulationConfig, simulate_subject
+from relapet.simulation.scanner import FWHM_PER_SD, SITES, Site, override_scanners, pet_noise
 from relapet.tracers import TracerSpec, simulated_tracers
 from relapet.types import Volume
 

@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from relapet.cohort.grid import GRIDS
 from relapet.evaluation.spectra import MEASURED, SpectrumRows
 from relapet.evaluation.voi import brain_mask
+from relapet.imaging.grid import GRIDS
 
 GRID = GRIDS["4mm"]
 

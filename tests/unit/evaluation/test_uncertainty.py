@@ -7,10 +7,6 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from relapet.cohort.bids import Visit, index_derivative
-from relapet.cohort.grid import GRIDS
-from relapet.cohort.nifti import save_volume
-from relapet.cohort.template import load_atlas
 from relapet.errors import InputError
 from relapet.evaluation.uncertainty import (
     UncertaintyConfig,
@@ -25,6 +21,10 @@ from relapet.evaluation.uncertainty import (
     sample_coverage,
     sample_mean_curve,
 )
+from relapet.imaging.bids import Visit, index_derivative
+from relapet.imaging.grid import GRIDS
+from relapet.imaging.nifti import save_volume
+from relapet.imaging.template import load_atlas
 from relapet.tracers import get_tracer
 
 CONFIG = UncertaintyConfig(bootstrap=200)

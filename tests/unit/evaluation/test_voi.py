@@ -4,9 +4,6 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from relapet.cohort.grid import GRIDS
-from relapet.cohort.nifti import save_volume
-from relapet.cohort.template import load_atlas, load_template
 from relapet.errors import InputError
 from relapet.evaluation.voi import (
     brain_mask,
@@ -15,6 +12,9 @@ from relapet.evaluation.voi import (
     sum_regions,
     target_vois,
 )
+from relapet.imaging.grid import GRIDS
+from relapet.imaging.nifti import save_volume
+from relapet.imaging.template import load_atlas, load_template
 from relapet.tracers import get_tracer
 
 GRID = GRIDS["4mm"]

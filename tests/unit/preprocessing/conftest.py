@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from relapet.cohort.grid import GRIDS
-from relapet.cohort.template import load_atlas, load_template
+from relapet.imaging.grid import GRIDS
+from relapet.imaging.template import load_atlas, load_template
 
 GRID = GRIDS["3mm"]
 

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from relapet.cli import main
-from relapet.cohort.bids import Visit
-from relapet.cohort.grid import GRIDS
+from relapet.imaging.bids import Visit
+from relapet.imaging.grid import GRIDS
 from relapet.preprocessing.mri import judge_flair
 from relapet.preprocessing.names import Names
 from relapet.preprocessing.pipeline import PreprocessConfig, preprocess

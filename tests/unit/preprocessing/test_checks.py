@@ -4,8 +4,8 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from relapet.cohort.bids import Visit
 from relapet.errors import SubjectError, VolumeError
+from relapet.imaging.bids import Visit
 from relapet.preprocessing.checks import check_header, load_anatomical
 from relapet.preprocessing.raw import find_raw
 

@@ -6,11 +6,11 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from relapet.cohort.bids import Visit, index_derivative
-from relapet.cohort.grid import GRIDS
-from relapet.cohort.nifti import load_volume
-from relapet.cohort.template import load_atlas, load_template
 from relapet.errors import InputError, SubjectError
+from relapet.imaging.bids import Visit, index_derivative
+from relapet.imaging.grid import GRIDS
+from relapet.imaging.nifti import load_volume
+from relapet.imaging.template import load_atlas, load_template
 from relapet.preprocessing.names import Names
 from relapet.preprocessing.native import to_native, to_template, write_native
 from relapet.preprocessing.pipeline import PreprocessConfig, preprocess

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from relapet.cohort.bids import find_visits
+from relapet.imaging.bids import find_visits
 from relapet.preprocessing.brain import extract_brain, volume_litres
 from relapet.preprocessing.checks import load_anatomical
 from relapet.preprocessing.raw import find_raw

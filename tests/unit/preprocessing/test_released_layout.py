@@ -4,11 +4,11 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from relapet.cohort.bids import Visit, index_derivative
-from relapet.cohort.grid import GRIDS, Grid
-from relapet.cohort.nifti import load_volume
-from relapet.cohort.template import load_atlas, load_template
 from relapet.errors import InputError
+from relapet.imaging.bids import Visit, index_derivative
+from relapet.imaging.grid import GRIDS, Grid
+from relapet.imaging.nifti import load_volume
+from relapet.imaging.template import load_atlas, load_template
 from relapet.preprocessing.released_layout import import_layout
 from relapet.tracers import get_tracer
 

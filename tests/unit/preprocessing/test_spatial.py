@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from relapet.cohort.grid import GRIDS
-from relapet.cohort.template import load_template
 from relapet.errors import SubjectError, VolumeError
+from relapet.imaging.grid import GRIDS
+from relapet.imaging.template import load_template
 from relapet.preprocessing.brain import extract_brain
 from relapet.preprocessing.intensity import scale_by_white_matter
 from relapet.preprocessing.spatial import (

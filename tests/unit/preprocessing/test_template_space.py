@@ -4,9 +4,9 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from relapet.cohort.grid import GRIDS
-from relapet.cohort.template import load_template
 from relapet.errors import SubjectError
+from relapet.imaging.grid import GRIDS
+from relapet.imaging.template import load_template
 from relapet.preprocessing.template_space import brain_of_extracted, bring_to_grid
 
 GRID = GRIDS["4mm"]

@@ -11,13 +11,13 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
 
-from relapet.cohort.bids import Visit
-from relapet.cohort.grid import GRIDS
-from relapet.cohort.nifti import save_volume
-from relapet.cohort.template import load_template
 from relapet.errors import InputError, VolumeError
 from relapet.evaluation.agreement import agreement
 from relapet.evaluation.uncertainty import UncertaintyConfig, sample_coverage, sample_mean_curve
+from relapet.imaging.bids import Visit
+from relapet.imaging.grid import GRIDS
+from relapet.imaging.nifti import save_volume
+from relapet.imaging.template import load_template
 from relapet.report.figures import (
     alternative_text,
     bland_altman,

@@ -6,7 +6,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
 
-from relapet.cohort.grid import GRIDS
+from relapet.imaging.grid import GRIDS
 from relapet.report.figures import PanelView, alternative_text, save_figure, subject_panel
 from relapet.tracers import TracerSpec, get_tracer
 

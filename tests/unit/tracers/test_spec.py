@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from relapet.cohort.grid import GRIDS
-from relapet.cohort.template import atlas_names, load_atlas
 from relapet.errors import InputError
+from relapet.imaging.grid import GRIDS
+from relapet.imaging.template import atlas_names, load_atlas
 from relapet.tracers import TracerSpec, get_tracer, load_tracer, load_tracers, simulated_tracers
 from relapet.tracers.spec import index_tracers
 

@@ -1,1 +1,0 @@
-"""Benchmarks: several methods and seeds on one cohort."""

@@ -1,1 +1,0 @@
-"""Reading and writing BIDS data, the template and atlas, and the simulated cohort."""

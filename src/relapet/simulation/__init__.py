@@ -1,0 +1,1 @@
+"""The simulated cohort with known truth, as scanned or model-ready."""

@@ -1,0 +1,146 @@
+"""The simulated cohort on disk: the model-ready derivative, its tables, and the truth beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import relapet
+from relapet.errors import InputError
+from relapet.files import prepare_output_folder, write_json, write_text
+from relapet.imaging.bids import Visit, write_dataset_description
+from relapet.imaging.grid import SPACE
+from relapet.imaging.nifti import save_volume
+from relapet.imaging.processes import each_index
+from relapet.imaging.template import atlas_names
+from relapet.simulation.subject import SimulatedSubject, SimulationConfig, simulate_subject
+from relapet.simulation.tables import (
+    COGNITION_COLUMNS,
+    NOTE,
+    PARTICIPANT_COLUMNS,
+    cognition_row,
+    latents_row,
+    participant_row,
+    write_table,
+)
+from relapet.tracers import TracerSpec, simulated_tracers
+from relapet.types import Json
+
+__all__ = ["SimulatedSubject", "SimulationConfig", "simulate_cohort", "simulate_subject"]
+
+_DESCRIPTION = "simulated by relapet"
+TRUTH = "truth"
+
+
+def _sidecar(config: SimulationConfig, subject: SimulatedSubject, **extra: Any) -> Json:
+    return {
+        "Simulated": True,
+        "Description": NOTE,
+        "GeneratedBy": {"Name": "relapet", "Version": relapet.__version__},
+        "SimulationSite": config.site.name,
+        "SimulationScanner": subject.scanner.name,
+        "SimulationSeed": config.seed,
+        **extra,
+    }
+
+
+def _save(path: Path, data: Any, config: SimulationConfig, sidecar: Json, dtype: Any = np.float32) -> None:
+    save_volume(path, data, config.grid.affine, dtype, _DESCRIPTION)
+    write_json(path.with_name(path.name.removesuffix(".nii.gz") + ".json"), sidecar)
+
+
+def _pet_sidecar(config: SimulationConfig, subject: SimulatedSubject, tracer: TracerSpec, kind: str) -> Json:
+    return _sidecar(
+        config,
+        subject,
+        Content=kind,
+        TracerName=tracer.ligand,
+        Units="unitless",
+        Measure="SUVR",
+        ReferenceRegion=tracer.reference_region.name,
+        WindowMinutes=list(tracer.window_minutes),
+        PointSpreadFWHM=subject.scanner.psf_fwhm_mm,
+        NoiseSeed=config.seed if config.noise_seed is None else config.noise_seed,
+    )
+
+
+def write_subject(config: SimulationConfig, subject: SimulatedSubject, root: Path) -> None:
+    """Write one subject's model-ready files under ``root`` and its truth under ``root``/truth."""
+    visit, truth, anatomy = Visit(subject.label), root / TRUTH, subject.anatomy
+    mri = {"SkullStripped": True, "Units": "arbitrary"}
+    _save(visit.t1w(root), subject.t1w, config, _sidecar(config, subject, **mri))
+    _save(visit.flair(root), subject.flair, config, _sidecar(config, subject, **mri))
+    _save(visit.mask(root), anatomy.brain, config, _sidecar(config, subject, Type="Brain"), np.uint8)
+    for name, tracer in simulated_tracers().items():
+        if name in subject.missing:
+            continue
+        pet = subject.pet[name]
+        for path, data, kind in (
+            (visit.pet(root, tracer), pet.measured, "SUVR with noise, as measured"),
+            (visit.pet(truth, tracer, "noisefree"), pet.noise_free, "SUVR without noise"),
+            (visit.pet(truth, tracer, "visible"), pet.visible, "SUVR expected from what the MRI can show"),
+        ):
+            _save(path, data, config, _pet_sidecar(config, subject, tracer, kind))
+    folder, stem = visit.folder(truth, "anat"), f"{visit.stem}_space-{SPACE}"
+    fractions = {"GM": anatomy.grey, "WM": anatomy.white, "CSF": anatomy.csf, "WMH": subject.lesion}
+    for label, fraction in fractions.items():
+        # 1/255 is finer than anything known of a fraction, and a quarter of the bytes.
+        rounded = np.rint(np.clip(fraction, 0, 1) * 255) / 255
+        _save(folder / f"{stem}_label-{label}_probseg.nii.gz", rounded, config, _sidecar(config, subject))
+    _save(folder / f"{stem}_desc-dk_dseg.nii.gz", anatomy.dseg, config, _sidecar(config, subject), np.int16)
+
+
+Rows = tuple[dict[str, Any], dict[str, Any], dict[str, Any]]
+
+
+def _one_subject(config: SimulationConfig, root: Path, index: int) -> Rows:
+    subject = simulate_subject(config, index)
+    write_subject(config, subject, root)
+    return participant_row(subject, config), cognition_row(subject), latents_row(subject)
+
+
+def simulate_cohort(
+    config: SimulationConfig, out: Path, n_procs: int = 1, on_done: Callable[[str], None] | None = None
+) -> Path:
+    """Write the model-ready derivative of a simulated cohort at ``out``, its truth at ``out``/truth.
+
+    ``on_done`` is called with each participant_id as its files are complete. Returns ``out``; raises
+    InputError where the folder cannot be written or already holds subjects.
+    """
+    root = prepare_output_folder(Path(out))
+    if any(root.glob("sub-*")):
+        raise InputError(f"{root} already holds subjects; choose an empty folder or delete them first.")
+    rows: dict[int, Rows] = {}
+    for index, written in each_index(partial(_one_subject, config, root), config.subjects, n_procs):
+        rows[index] = written
+        if on_done is not None:
+            on_done(str(written[0]["participant_id"]))
+    people, scores, latents = (
+        [dict(rows[index][part]) for index in range(config.subjects)] for part in range(3)
+    )
+    write_table(root / "participants.tsv", people, PARTICIPANT_COLUMNS)
+    write_table(root / "phenotype" / "cognition.tsv", scores, COGNITION_COLUMNS)
+    described = {name: {"Description": f"Simulated latent {name}. {NOTE}"} for name in latents[0]}
+    write_table(root / TRUTH / "latents.tsv", latents, described)
+    labels = ["index\tname", *(f"{index}\t{name}" for index, name in sorted(atlas_names().items()))]
+    write_text(root / TRUTH / "desc-dk_dseg.tsv", "\n".join(labels) + "\n")
+    settings = {"Simulated": True, "Description": NOTE, "SimulationConfig": _settings(config)}
+    write_dataset_description(root, f"relapet simulated cohort ({config.site.name})", [], **settings)
+    write_dataset_description(root / TRUTH, "Truth of the relapet simulated cohort", [], **settings)
+    return root
+
+
+def _settings(config: SimulationConfig) -> Json:
+    return {
+        "Subjects": config.subjects,
+        "Grid": config.grid.name,
+        "Seed": config.seed,
+        "NoiseSeed": config.noise_seed,
+        "MissingRate": config.missing_rate,
+        "Site": asdict(config.site),
+    }

@@ -1,0 +1,105 @@
+"""Writing synthetic maps in one space: images, sidecars and VOI tables, under names of BIDS-Derivatives."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import nibabel as nib
+import numpy as np
+import pandas as pd
+
+from relapet.files import atomic_path, write_json
+from relapet.imaging.bids import Visit
+from relapet.imaging.grid import SPACE, Grid
+from relapet.imaging.nifti import save_volume
+from relapet.imaging.template import Atlas, load_atlas
+from relapet.synthesis.synthesizer import Synthesis
+from relapet.types import Affine, Json
+
+
+class AddIntervals(Protocol):
+    """Adds columns to the VOI table of a tracer, and says what its JSON holds of them."""
+
+    def add(self, tracer: str, table: pd.DataFrame) -> tuple[pd.DataFrame, Json]:
+        """The table with its new columns, and the content of the JSON beside it (empty for none)."""
+        ...
+
+
+@dataclass(frozen=True)
+class Place:
+    """A space and a grid that maps are written on, with the atlas's labels there."""
+
+    space: str
+    """BIDS label of the space."""
+    affine: Affine
+    atlas: Atlas
+    code: int
+    """NIfTI's code of the affine: 4 MNI, 1 scanner."""
+    reference: str
+    """What SpatialReference says: the space's name, or the URI of the image that defines it."""
+    resolution: str
+
+
+def template_place(grid: Grid) -> Place:
+    """The model's own grid in template space."""
+    return Place(SPACE, grid.affine, load_atlas(grid), 4, SPACE, f"{grid.voxel_size} mm isotropic")
+
+
+def write_synthesis(
+    out: Path,
+    visit: Visit,
+    synthesis: Synthesis,
+    place: Place,
+    sidecar: Json,
+    intervals: AddIntervals | None = None,
+) -> None:
+    """Write the mean map, the SD map of several samples, their sidecars and the VOI tables."""
+    tracer = synthesis.tracer
+    sidecar = {**sidecar, "SpatialReference": place.reference, "Resolution": place.resolution}
+    maps: dict[str, tuple[nib.Nifti1Image, str, Json]] = {
+        "synth": (synthesis.mean, f"synthetic {sidecar['Measure']}, not an acquisition", {})
+    }
+    if synthesis.sd is not None:
+        more = {"Description": "Standard deviation over the samples"}
+        maps["synthstd"] = (synthesis.sd, f"SD of synthetic {sidecar['Measure']} over samples", more)
+    for desc, (image, description, more) in maps.items():
+        path = visit.pet(out, tracer, desc, place.space)
+        data = np.asarray(image.dataobj)
+        save_volume(path, data, place.affine, description=description, code=place.code)
+        write_json(path.with_name(path.name.replace(".nii.gz", ".json")), {**sidecar, **more})
+    table, samples = voi_tables(synthesis, place)
+    table_path = visit.voi_table(out, tracer, "synth", place.space)
+    if intervals is not None:
+        table, columns = intervals.add(tracer.name, table)
+        if columns:
+            write_json(table_path.with_suffix(".json"), columns)
+    _write_tsv(table_path, table)
+    if len(synthesis.samples) > 1:
+        _write_tsv(visit.voi_table(out, tracer, "synthsamples", place.space), samples)
+
+
+def voi_tables(synthesis: Synthesis, place: Place) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The VOI table (mean and SD over samples), and each sample's VOI means.
+
+    A VOI is every voxel of its label, whatever the brain mask says, as in `relapet.evaluation.voi`: a mask that
+    differs from person to person must not move the mean.
+    """
+    atlas, names = place.atlas, place.atlas.names
+    per_sample = pd.DataFrame({f"sample-{i}": atlas.means(v) for i, v in enumerate(synthesis.samples)})
+    indices = per_sample.index.to_list()
+    volumes = atlas.volumes_mm3(abs(float(np.linalg.det(place.affine[:3, :3]))))
+    head = pd.DataFrame({"index": indices, "name": [names[i] for i in indices]}, index=indices)
+    many = len(synthesis.samples) > 1
+    table = head.assign(
+        mean=per_sample.mean(axis=1),
+        sd=per_sample.std(axis=1, ddof=1) if many else float("nan"),
+        volume=[volumes[i] for i in indices],
+    )
+    return table, pd.concat([head, per_sample], axis=1)
+
+
+def _write_tsv(path: Path, table: pd.DataFrame) -> None:
+    with atomic_path(path) as temporary:
+        table.to_csv(temporary, sep="\t", index=False, na_rep="n/a", float_format="%.6g")

@@ -1,0 +1,257 @@
+"""From a data set and a trained run to a BIDS derivative of synthetic SUVr maps."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+
+from relapet.errors import InputError, SubjectError
+from relapet.files import prepare_output_folder, write_json
+from relapet.imaging.bids import (
+    NATIVE_SPACE,
+    Visit,
+    find_visits,
+    training_mean_path,
+    write_dataset_description,
+)
+from relapet.imaging.derivatives import MniImages, WayBack, find_mni_images, find_way_back
+from relapet.imaging.grid import SPACE
+from relapet.imaging.nifti import load_volume, save_volume
+from relapet.messages import Messages, Silent
+from relapet.preprocessing.spatial import load_ants
+from relapet.preprocessing.template_space import bring_to_grid
+from relapet.runs import environment, now
+from relapet.synthesis.config import SampleConfig
+from relapet.synthesis.native import bring_native, native_place
+from relapet.synthesis.outputs import AddIntervals, template_place, write_synthesis
+from relapet.synthesis.synthesizer import Synthesis, Synthesizer
+from relapet.tracers import TracerSpec
+from relapet.types import Affine, Json
+
+OUTPUT_SPACES = ("MNI", "native")
+"""Where maps can be written: the model's template grid, and the T1w's own grid."""
+NOTICE = "Synthetic PET predicted from MRI by a model. Not an acquisition. Not for clinical use."
+RELATIVE_NOTICE = "Relative uptake, no SUVr: the model was trained on volumes scaled by their own range."
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Which visits were written, and why the others were not."""
+
+    done: tuple[str, ...]
+    failed: dict[str, str]
+    """Visit to reason."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is to be synthesised."""
+
+    tracers: tuple[TracerSpec, ...]
+    sample: SampleConfig
+    participants: tuple[str, ...] | None = None
+    """Labels, with or without sub-; all where None."""
+    spaces: tuple[str, ...] = ("MNI",)
+    """Of `OUTPUT_SPACES`."""
+    intervals: AddIntervals | None = None
+    """Intervals of the VOI tables in MNI space, of a calibration made with the same sampler settings."""
+
+    def __post_init__(self) -> None:
+        unknown = [space for space in self.spaces if space not in OUTPUT_SPACES]
+        if unknown or not self.spaces:
+            raise InputError(
+                f"--output-space {' '.join(unknown)} is not known; give one or both of {', '.join(OUTPUT_SPACES)}."
+            )
+
+
+def synthesize_dataset(
+    source: Path, out: Path, synthesizer: Synthesizer, request: Request, messages: Messages | None = None
+) -> Outcome:
+    """Synthesise every tracer for every visit under ``source``; a visit that fails is named, the others go on.
+
+    Raises InputError where the call as a whole is unusable: nothing is written then.
+    """
+    messages = messages or Silent()
+    visits = choose_visits(find_visits(source), request.participants, source)
+    if "native" in request.spaces:
+        _check_native(source, visits)
+    if synthesizer.caution:
+        messages.warn(synthesizer.caution)
+    prepare_output_folder(out)
+    done, failed = [], {}
+    with messages.track("synthesize", len(visits)) as advance:
+        for number, visit in enumerate(visits, 1):
+            try:
+                _synthesize_visit(source, out, visit, synthesizer, request, messages)
+                done.append(visit.stem)
+            except SubjectError as error:
+                failed[visit.stem] = str(error)
+                messages.warn(str(error))
+            except OSError as error:
+                failed[visit.stem] = (
+                    f"{visit.stem} could not be written to {out} ({error.strerror}); free some space."
+                )
+                messages.warn(failed[visit.stem])
+            advance(number, visit.stem)
+    if done:
+        _write_dataset_files(source, out, synthesizer, request.tracers)
+    return Outcome(tuple(done), failed)
+
+
+def _check_native(source: Path, visits: Sequence[Visit]) -> None:
+    """Refuse native space where no visit at all has a way back to its T1w, and where ANTsPy is missing."""
+    for visit in visits:
+        try:
+            find_way_back(source, visit, find_mni_images(source, visit).space)
+        except SubjectError:
+            continue
+        load_ants()
+        return
+    raise InputError(
+        f"{source} keeps no transform from an MNI space to any visit's T1w (from-MNI..._to-T1w_mode-image_xfm.h5), so "
+        "nothing can be written in native space; give a derivative of relapet preprocess, or leave native out of "
+        "--output-space."
+    )
+
+
+def choose_visits(visits: Sequence[Visit], participants: Sequence[str] | None, source: Path) -> list[Visit]:
+    """The visits of the named participants (all where None); raises InputError for a participant not there."""
+    if participants is None:
+        return list(visits)
+    wanted = [label.removeprefix("sub-") for label in participants]
+    there = {visit.subject for visit in visits}
+    absent = [label for label in wanted if label not in there]
+    if absent:
+        raise InputError(
+            f"{source} has no participant {', '.join(absent)}; it has {', '.join(sorted(there)[:5])} ..."
+        )
+    return [visit for visit in visits if visit.subject in wanted]
+
+
+def _synthesize_visit(
+    source: Path, out: Path, visit: Visit, synthesizer: Synthesizer, request: Request, messages: Messages
+) -> None:
+    found = find_mni_images(source, visit)
+    _require_inputs(source, found, synthesizer)
+    back = find_way_back(source, visit, found.space) if "native" in request.spaces else None
+    if found.space != SPACE:
+        messages.warn(
+            f"{visit.stem} is in {found.space}: resampled by affine to {SPACE}, which differs from it by some mm."
+        )
+    t1w, flair, mask = (None if p is None else load_volume(p) for p in (found.t1w, found.flair, found.mask))
+    ready = bring_to_grid(t1w, flair, mask, synthesizer.grid, visit.stem)
+    if not np.array_equal(ready.fit, np.eye(4)):
+        factors = " x ".join(f"{factor:.2f}" for factor in np.diag(ready.fit)[:3])
+        messages.warn(
+            f"{visit.stem} lies in {found.space} but is not of its size: scaled by {factors} to fit it."
+        )
+    native = None if back is None else native_place(back, ready.fit, _uri(source, back.t1w))
+    for tracer in request.tracers:
+        synthesis = synthesizer.synthesize(ready, tracer, request.sample, visit.stem)
+        sidecar = _sidecar(source, found, synthesis, synthesizer, request.sample, ready.fit)
+        if "MNI" in request.spaces:
+            place = template_place(synthesizer.grid)
+            write_synthesis(out, visit, synthesis, place, sidecar, request.intervals)
+        if back is not None and native is not None:
+            more = [_uri(source, path) for path in (back.t1w, back.transform, back.mask)]
+            own = {**sidecar, "Sources": [*sidecar["Sources"], *more]}
+            write_synthesis(out, visit, bring_native(synthesis, back, ready.fit), native, own)
+    if back is not None:
+        _write_native_mask(source, out, visit, back)
+
+
+def _require_inputs(source: Path, found: MniImages, synthesizer: Synthesizer) -> None:
+    missing = [m for m, p in (("T1w", found.t1w), ("FLAIR", found.flair)) if p is None]
+    needed = [m for m in missing if m in synthesizer.manifest.required_inputs]
+    if needed:
+        raise SubjectError(
+            f"{found.visit.folder(source, 'anat')} has no {' and no '.join(needed)} in space {found.space}, which "
+            "this model needs; add it, or use a model trained with data.augment.drop_* above 0."
+        )
+
+
+def _write_native_mask(source: Path, out: Path, visit: Visit, back: WayBack) -> None:
+    image, path = nib.load(back.mask), visit.mask(out, NATIVE_SPACE)
+    save_volume(path, np.asarray(image.dataobj) > 0.5, image.affine, np.uint8, code=1)
+    write_json(
+        path.with_name(path.name.replace(".nii.gz", ".json")),
+        {"Type": "Brain", "SpatialReference": _uri(source, back.t1w), "Sources": [_uri(source, back.mask)]},
+    )
+
+
+def _uri(source: Path, path: Path) -> str:
+    return f"bids:source:{path.relative_to(source).as_posix()}"
+
+
+def _sidecar(
+    source: Path,
+    found: MniImages,
+    synthesis: Synthesis,
+    synthesizer: Synthesizer,
+    sample: SampleConfig,
+    fit: Affine,
+) -> Json:
+    tracer, manifest = synthesis.tracer, synthesizer.manifest
+    there = {"T1w": found.t1w, "FLAIR": found.flair}
+    used = {m: path for m, path in there.items() if path is not None and m in manifest.inputs}
+    sources = [*used.values(), *([found.mask] if found.mask is not None else [])]
+    relative = manifest.pet_scaling == "minmax"
+    return {
+        "Description": f"{NOTICE} {RELATIVE_NOTICE}" if relative else NOTICE,
+        "Synthetic": True,
+        "TracerName": tracer.ligand,
+        "Units": "arbitrary" if relative else "unitless",
+        "Measure": "relative uptake" if relative else "SUVR",
+        "ReferenceRegion": tracer.reference_region.name,
+        "ReferenceRegionLabels": list(tracer.reference_region.labels),
+        "PetScaling": manifest.pet_scaling,
+        "RangeMean" if relative else "SuvrWindow": list(tracer.suvr_window),
+        "SourceSpace": found.space,
+        "SourceToTemplate": fit.round(6).tolist(),
+        "ModelResolution": f"{synthesizer.grid.voxel_size} mm isotropic",
+        "ModelName": synthesizer.run.path.resolve().name,
+        "Method": manifest.method,
+        "WeightsSHA256": synthesizer.run.weights_sha256(),
+        **({"WeightsOrigin": manifest.origin} if manifest.origin else {}),
+        "Inputs": list(used),
+        "Sampler": sample.sampler,
+        "Steps": sample.steps,
+        "Samples": len(synthesis.samples),
+        "Seeds": list(synthesis.seeds),
+        "Sources": [_uri(source, path) for path in sources],
+        "SoftwareVersions": environment(),
+        "Generated": now(),
+    }
+
+
+def _write_dataset_files(
+    source: Path, out: Path, synthesizer: Synthesizer, tracers: Sequence[TracerSpec]
+) -> None:
+    manifest, run = synthesizer.manifest, synthesizer.run
+    # Imported weights come without training subjects, so there is no mean of them to write.
+    mean = run.read_training_mean() if manifest.split.get("train") else {}
+    for tracer in tracers:
+        if tracer.name in mean:
+            path = training_mean_path(out, tracer)
+            save_volume(
+                path, mean[tracer.name], synthesizer.grid.affine, description="mean SUVr of training subjects"
+            )
+    trained_on = [*manifest.split.get("train", []), *manifest.split.get("validation", [])]
+    write_dataset_description(
+        out,
+        "Synthetic PET by relapet",
+        [source.resolve().as_uri()],
+        DatasetLinks={"source": source.resolve().as_uri()},
+        Description=NOTICE,
+        RelapetModel={
+            "Name": run.path.resolve().name,
+            "Method": manifest.method,
+            "WeightsSHA256": run.weights_sha256(),
+            "TrainingParticipants": trained_on,
+            "TrainingChecksums": sorted(set(manifest.checksums.values())),
+        },
+    )
