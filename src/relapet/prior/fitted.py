@@ -1,0 +1,142 @@
+"""The fitted prior: MRI to SUVr, and to and from plain arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from relapet.errors import InputError
+from relapet.prior.anatomy import Anatomy, Lattice
+from relapet.prior.features import (
+    INPUT_SETS,
+    MODALITIES,
+    Inputs,
+    base_images,
+    base_names,
+    local_features,
+    present_inputs,
+    whole_features,
+)
+from relapet.prior.kernel import Projection, SubjectKernel
+from relapet.types import Volume
+
+Arrays = dict[str, npt.NDArray[np.generic]]
+
+
+@dataclass(frozen=True)
+class GlobalFit:
+    """The global part of one tracer: SUVr += coordinates ``(J,)`` @ components ``(J, voxels)``."""
+
+    kernel: SubjectKernel
+    components: npt.NDArray[np.float16]
+
+
+@dataclass(frozen=True)
+class TracerFit:
+    """The fit of one tracer to one set of inputs, on the lattice: shift ``(voxels,)``, coefficients ``(F, voxels)``."""
+
+    shift: npt.NDArray[np.float32]
+    coefficients: npt.NDArray[np.float16]
+    across: GlobalFit | None
+
+
+@dataclass(frozen=True)
+class FittedPrior:
+    """Predicts SUVr from T1w, FLAIR or both.
+
+    SUVr(x) = mean + shift + coefficients . (f(x) - f of the mean images) + the global part, in the brain; the mean
+    outside it. Coefficients live on the lattice and are interpolated; features and means are the grid's own.
+    """
+
+    anatomy: Anatomy
+    lattice: Lattice
+    sizes: tuple[int, ...]
+    """Edges of the cubes that local features are means over, voxels."""
+    mean: dict[str, Volume]
+    """Mean SUVr of each tracer over the training subjects."""
+    base_mean: dict[str, Volume]
+    """Mean scaled T1w, fluid fraction and scaled FLAIR over the training subjects that have them."""
+    projections: dict[Inputs, Projection]
+    fits: dict[tuple[Inputs, str], TracerFit]
+
+    def inputs_for(self, mri: Volume, tracer: str) -> Inputs:
+        """The fitted set of inputs that `predict` uses of an MRI; empty where it gives the mean map."""
+        present = set(present_inputs(mri))
+        fitted = (names for names in INPUT_SETS if present >= set(names) and (names, tracer) in self.fits)
+        return next(fitted, ())
+
+    def predict(self, mri: Volume, tracer: str) -> Volume:
+        """SUVr ``(X, Y, Z)`` from a scaled MRI ``(2, X, Y, Z)``, -1 everywhere in an absent channel.
+
+        A tracer that too few participants had, or inputs for which there is no fit, gives the mean map. Raises
+        InputError for an unknown tracer, another grid, or an MRI that is absent or not finite.
+        """
+        return self.predict_all(mri, (tracer,))[tracer]
+
+    def predict_all(self, mri: Volume, tracers: tuple[str, ...] | None = None) -> dict[str, Volume]:
+        """The same for several tracers (all by default), which share the features."""
+        self._check(mri)
+        features: dict[Inputs, tuple[Volume, npt.NDArray[np.float32] | None]] = {}
+        result = {}
+        for tracer in self.mean if tracers is None else tracers:
+            if tracer not in self.mean:
+                raise InputError(
+                    f"The prior has no tracer {tracer!r}; choose one of {', '.join(self.mean)}, or train with it."
+                )
+            inputs = self.inputs_for(mri, tracer)
+            if not inputs:
+                result[tracer] = self.mean[tracer].copy()
+                continue
+            if inputs not in features:
+                features[inputs] = self._features(mri, inputs)
+            result[tracer] = self._predict(*features[inputs], self.fits[inputs, tracer], tracer)
+        return result
+
+    def _check(self, mri: Volume) -> None:
+        wanted = (len(MODALITIES), *self.anatomy.brain.shape)
+        if mri.shape != wanted:
+            raise InputError(
+                f"The prior takes an MRI of shape {wanted}, not {mri.shape}; use the grid of its training."
+            )
+        if not np.isfinite(mri).all():
+            raise InputError("The MRI holds values that are not finite; mend the image.")
+        if not present_inputs(mri):
+            raise InputError("The MRI has neither T1w nor FLAIR; add one of them.")
+
+    def _features(self, mri: Volume, inputs: Inputs) -> tuple[Volume, npt.NDArray[np.float32] | None]:
+        """Local features less those of the mean images, and the whole MRI's scores ``(1, D)``."""
+        mean = np.stack([self.base_mean[name] for name in base_names(inputs)])
+        local = local_features(base_images(mri, inputs) - mean, self.sizes)
+        projection = self.projections.get(inputs)
+        if projection is None:
+            return local, None
+        return local, projection.scores(whole_features(mri, inputs, self.anatomy)[None])
+
+    def _predict(
+        self, local: Volume, scores: npt.NDArray[np.float32] | None, fit: TracerFit, tracer: str
+    ) -> Volume:
+        constant = fit.shift.copy()
+        if fit.across is not None and scores is not None:
+            coordinates = fit.across.kernel.coordinates(scores)[0]
+            constant += coordinates @ fit.across.components.astype(np.float32)
+        deviation = self.lattice.to_grid(constant)
+        for coefficients, feature in zip(fit.coefficients, local, strict=True):
+            deviation += self.lattice.to_grid(coefficients) * feature
+        deviation[~self.anatomy.brain] = 0
+        return self.mean[tracer] + deviation
+
+    def to_arrays(self) -> Arrays:
+        """Everything as contiguous arrays by name, for one safetensors file."""
+        from relapet.prior.stored import pack
+
+        return pack(self)
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, npt.NDArray[np.generic]]) -> FittedPrior:
+        """The prior that `to_arrays` gave; raises InputError where an array is missing, misshapen or not finite."""
+        from relapet.prior.stored import unpack
+
+        return unpack(arrays)

@@ -1,0 +1,146 @@
+"""The fitted prior as plain arrays, and back with every array checked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from relapet.errors import InputError
+from relapet.prior.anatomy import Anatomy, Lattice
+from relapet.prior.features import INPUT_SETS, Inputs, base_names, part_lengths
+from relapet.prior.fitted import Arrays, FittedPrior, GlobalFit, TracerFit
+from relapet.prior.kernel import Projection, SubjectKernel
+
+FORMAT = 1
+"""Version of the arrays' names and meanings."""
+_MEAN, _BASE, _FIT, _PROJECTION = "mean.", "base_mean.", "fit.", "projection."
+
+
+def pack(prior: FittedPrior) -> Arrays:
+    """Arrays by name: ``mean.TRACER``, ``fit.T1w+FLAIR.TRACER.coefficients`` and so on."""
+    arrays: Arrays = {
+        "format": np.array([FORMAT], dtype=np.int32),
+        "brain": prior.anatomy.brain.astype(np.uint8),
+        "regions": prior.anatomy.regions.astype(np.int32),
+        "voxel_mm": np.array([prior.anatomy.voxel_mm]),
+        "stride": np.array([prior.lattice.stride], dtype=np.int32),
+        "sizes": np.array(prior.sizes, dtype=np.int32),
+    }
+    arrays |= {_MEAN + tracer: volume for tracer, volume in prior.mean.items()}
+    arrays |= {_BASE + name: volume for name, volume in prior.base_mean.items()}
+    for inputs, projection in prior.projections.items():
+        start = f"{_PROJECTION}{'+'.join(inputs)}."
+        arrays |= {start + name: getattr(projection, name) for name in ("centre", "scale", "directions")}
+    for (inputs, tracer), fit in prior.fits.items():
+        start = f"{_FIT}{'+'.join(inputs)}.{tracer}."
+        arrays |= {start + "shift": fit.shift, start + "coefficients": fit.coefficients}
+        if fit.across is not None:
+            kernel = fit.across.kernel
+            arrays |= {start + name: getattr(kernel, name) for name in ("support", "centre", "loadings")}
+            arrays[start + "bandwidth"] = np.array([kernel.bandwidth])
+            arrays[start + "components"] = fit.across.components
+    return {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+
+
+class _Reader:
+    """Gives arrays by name, each checked for its type, shape and finiteness."""
+
+    def __init__(self, arrays: Mapping[str, npt.NDArray[np.generic]]) -> None:
+        self.arrays = arrays
+
+    def get(self, name: str, dtype: Any, *shape: int | None) -> Any:
+        """The array of a type and shape (None: any length)."""
+        array = self.arrays.get(name)
+        if array is None:
+            raise InputError(
+                f"The stored prior has no array {name!r}; copy the run folder again or train again."
+            )
+        fits = len(array.shape) == len(shape) and all(
+            want in (None, have) for want, have in zip(shape, array.shape, strict=True)
+        )
+        if array.dtype != dtype or not fits:
+            wanted = "x".join("any" if n is None else str(n) for n in shape)
+            raise InputError(
+                f"The stored prior's {name} is {array.dtype} of shape {array.shape}, not {np.dtype(dtype)} of shape "
+                f"{wanted}; copy the run folder again or train again."
+            )
+        if not np.isfinite(array).all():
+            raise InputError(
+                f"The stored prior's {name} is not finite; copy the run folder again or train again."
+            )
+        return array
+
+    def after(self, start: str) -> list[str]:
+        """What follows ``start`` in the names that begin with it."""
+        return [name.removeprefix(start) for name in self.arrays if name.startswith(start)]
+
+
+def unpack(arrays: Mapping[str, npt.NDArray[np.generic]]) -> FittedPrior:
+    """The prior of `pack`'s arrays; raises InputError naming the array that is missing or broken."""
+    reader = _Reader(arrays)
+    version = int(reader.get("format", np.int32, 1)[0])
+    if version != FORMAT:
+        raise InputError(
+            f"The stored prior is of format {version}, this relapet reads {FORMAT}; train again."
+        )
+    brain = reader.get("brain", np.uint8, None, None, None) > 0
+    regions = reader.get("regions", np.int32, *brain.shape)
+    anatomy = Anatomy(brain, regions, float(reader.get("voxel_mm", np.float64, 1)[0]))
+    stride = int(reader.get("stride", np.int32, 1)[0])
+    if stride < 1 or anatomy.voxel_mm <= 0 or not brain.any():
+        raise InputError("The stored prior has no usable brain, stride or voxel_mm; train again.")
+    lattice = Lattice.with_stride(anatomy, stride)
+    sizes = tuple(int(size) for size in reader.get("sizes", np.int32, None))
+    if not sizes or min(sizes) < 1 or any(size % 2 == 0 for size in sizes):
+        raise InputError("The stored prior's sizes are no odd numbers of voxels; train again.")
+    volumes = {
+        start: {name: reader.get(start + name, np.float32, *brain.shape) for name in reader.after(start)}
+        for start in (_MEAN, _BASE)
+    }
+    projections, fits = {}, {}
+    for inputs in INPUT_SETS:
+        key = "+".join(inputs)
+        if reader.after(f"{_PROJECTION}{key}."):
+            projections[inputs] = _projection(reader, inputs, anatomy)
+        for tracer in sorted({name.split(".")[0] for name in reader.after(f"{_FIT}{key}.")}):
+            if tracer not in volumes[_MEAN] or any(name not in volumes[_BASE] for name in base_names(inputs)):
+                raise InputError(
+                    f"The stored prior lacks a mean that its fit of {tracer} needs; train again."
+                )
+            features = len(base_names(inputs)) * len(sizes)
+            fits[inputs, tracer] = _fit(
+                reader, f"{_FIT}{key}.{tracer}.", (features, lattice.voxels), projections.get(inputs)
+            )
+    return FittedPrior(anatomy, lattice, sizes, volumes[_MEAN], volumes[_BASE], projections, fits)
+
+
+def _projection(reader: _Reader, inputs: Inputs, anatomy: Anatomy) -> Projection:
+    start, length = f"{_PROJECTION}{'+'.join(inputs)}.", sum(part_lengths(inputs, anatomy))
+    return Projection(
+        reader.get(start + "centre", np.float32, length),
+        reader.get(start + "scale", np.float32, length),
+        reader.get(start + "directions", np.float16, length, None),
+    )
+
+
+def _fit(reader: _Reader, start: str, shape: tuple[int, int], projection: Projection | None) -> TracerFit:
+    features, voxels = shape
+    shift = reader.get(start + "shift", np.float32, voxels)
+    coefficients = reader.get(start + "coefficients", np.float16, features, voxels)
+    if "components" not in reader.after(start):
+        return TracerFit(shift, coefficients, None)
+    if projection is None:
+        raise InputError(f"The stored prior lacks the projection that {start}components needs; train again.")
+    support = reader.get(start + "support", np.float32, None, projection.directions.shape[1])
+    centre = reader.get(start + "centre", np.float32, len(support))
+    loadings = reader.get(start + "loadings", np.float32, len(support), None)
+    bandwidth = float(reader.get(start + "bandwidth", np.float64, 1)[0])
+    if bandwidth <= 0:
+        raise InputError(f"The stored prior's {start}bandwidth is not above 0; train again.")
+    components = reader.get(start + "components", np.float16, loadings.shape[1], voxels)
+    return TracerFit(
+        shift, coefficients, GlobalFit(SubjectKernel(support, bandwidth, centre, loadings), components)
+    )
