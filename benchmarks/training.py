@@ -24,10 +24,10 @@ from pathlib import Path
 import numpy as np
 import torch
 from monai.networks.nets import DiffusionModelUNet, PatchDiscriminator
+from relapet.data.dataset import Pair
 from torch.nn import functional
 
 from relapet.config import load_config
-from relapet.data.dataset import Pair
 from relapet.data.volumes import suvr_to_model
 from relapet.imaging.grid import GRIDS
 from relapet.methods import build_method

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import inspect
 import math
+from collections.abc import Callable
+from itertools import chain, count
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 from lightning_fabric import Fabric
 from pydantic import BaseModel
@@ -14,13 +18,19 @@ from torch import Tensor
 
 from relapet.config import describe
 from relapet.data.augment import AugmentConfig
-from relapet.data.dataset import Pair as TrainingPair
+from relapet.data.items import TrainingItem, TrainingItems
 from relapet.evaluation.image_metrics import Metric, Pair
+from relapet.imaging.bids import Visit, VisitFiles
+from relapet.methods.linear import Linear
+from relapet.methods.tracer_mean import TracerMean
 from relapet.model.diffusion import scaled_linear_schedule
+from relapet.model.interface import Condition, DataFacts, Draws, Method
 from relapet.model.samplers import Sampler
-from relapet.tracers import simulated_tracers
-from relapet.training.config import TrainConfig
+from relapet.synthesis.sample_config import SampleConfig
+from relapet.tracers import TracerSpec, simulated_tracers
 from relapet.training.engine import Hooks, Progress, Trainer
+from relapet.training.loader import Source, collate
+from relapet.training.train_config import TrainConfig
 
 SIDE = 16
 
@@ -33,38 +43,58 @@ def is_one_sentence(text: str | None) -> bool:
 
 # -- methods -------------------------------------------------------------------------------------------------
 
+FACTS = DataFacts(tracers=3, tracer_slots=4, prior=True, shape=(SIDE,) * 3, voxel_mm=8.0)
 
-class NoisePairs(list[TrainingPair]):
-    """One pair of noise for each tracer; serves the loop as `PairedVolumes` does."""
 
-    def __init__(self, channels: int) -> None:
-        rng = np.random.default_rng(0)
-        for tracer in simulated_tracers().values():
-            condition, pet = (rng.uniform(-1, 1, (n, SIDE, SIDE, SIDE)) for n in (channels, 1))
-            name = f"sub-01 {tracer.name}"
-            self.append(
-                TrainingPair(
-                    name,
-                    condition.astype(np.float32),
-                    pet[0].astype(np.float32),
-                    tracer,
-                    tracer.suvr_window,
-                    4.0,
-                )
-            )
+def noise_items(together: bool) -> TrainingItems:
+    """Items of noise: three visits, of which the last lacks a tracer."""
+    tracers = tuple(simulated_tracers().values())
+
+    class Noise(TrainingItems):
+        def __init__(self) -> None:
+            self.tracers = tracers
+            visits = [VisitFiles(Visit(f"{n:02d}"), pet={t.name: Path() for t in tracers}) for n in (1, 2)]
+            self.visits = [*visits, VisitFiles(Visit("03"), pet={t.name: Path() for t in tracers[:2]})]
+            self.scans = [(files, t) for files in self.visits for t in tracers if t.name in files.pet]
+            self.items = [(files, (tracer,)) for files, tracer in self.scans]
+
+        def _made(
+            self, files: VisitFiles, wanted: tuple[TracerSpec, ...], withheld: int | None
+        ) -> TrainingItem:
+            rng = np.random.default_rng(int(files.visit.subject))
+            mri = rng.uniform(-1, 1, (2, SIDE, SIDE, SIDE)).astype(np.float32)
+            maps = {t.name: rng.uniform(-1, 1, (2, SIDE, SIDE, SIDE)).astype(np.float32) for t in tracers}
+            prior, pet = (np.stack([maps[t.name][part] for t in wanted]) for part in range(2))
+            there = tuple(t.name in files.pet for t in wanted)
+            windows = tuple(t.suvr_window for t in wanted)
+            return TrainingItem(files.visit.stem, mri, prior, True, pet, there, wanted, windows, 8.0)
+
+    items = Noise()
+    if together:
+        items.hold_together()
+    return items
+
+
+def made(method_class: Any, settings: BaseModel | None = None, facts: DataFacts = FACTS) -> Method:
+    """A method of default settings, always from the same start."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        method: Method = method_class(settings or method_class.Config(), facts)
+    items = noise_items(together=False)
+    method.fit(collate([item]) for item in items.whole_visits())
+    return method
 
 
 def trained(
-    method_class: Any, steps: int = 1, settings: BaseModel | None = None, channels: int = 2
+    method_class: Any, steps: int = 1, settings: BaseModel | None = None
 ) -> tuple[Trainer, dict[str, float]]:
-    """A method after ``steps`` steps at which every phase runs, by default of default settings; the last losses."""
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        method = method_class(settings or method_class.Config())
-    first = max(phase.start_step for phase in method.phases())
+    """A method after ``steps`` steps from where every phase has begun, by default of default settings; last losses."""
+    method = made(method_class, settings)
+    first = max(phase.first_step for phase in method.phases())
     config = TrainConfig(steps=first + steps, lr_schedule="constant", lr_warmup=0, ema_decay=0.5)
     fabric = Fabric(accelerator="cpu", devices=1, precision="32-true")
-    trainer = Trainer(method, NoisePairs(channels), AugmentConfig(), config, fabric, step=first)  # type: ignore[arg-type]
+    source = Source(noise_items(method.targets == "all"), AugmentConfig(), method.pairing)
+    trainer = Trainer(method, source, config, fabric, step=first)
     last: list[Progress] = []
     trainer.run(Hooks(on_step=last.append))
     return trainer, last[-1].losses
@@ -79,56 +109,76 @@ def check_method_config(name: str, method_class: Any) -> None:
     assert is_one_sentence(method_class.__doc__)
 
 
-def check_method_phases(method: Any) -> None:
-    """Phases are named uniquely, train networks of the method, and the generator is one of them."""
+def check_method_phases(method: Method) -> None:
+    """Phases are named uniquely and train networks of the method; what is deployed is among them."""
     phases = method.phases()
     names = [phase.name for phase in phases]
     assert len(set(names)) == len(names)
-    assert "generator" in names
     networks = list(method.networks.values())
-    assert all(any(phase.network is network for network in networks) for phase in phases)
-    assert next(p for p in phases if p.name == "generator").network is method.networks["generator"]
-    assert all(phase.lr_ratio > 0 and phase.start_step >= 0 for phase in phases)
+    for phase in phases:
+        assert phase.networks
+        assert all(any(own is network for network in networks) for own in phase.networks)
+        assert phase.lr_ratio > 0
+        assert phase.first_step >= 0
+    assert set(method.deployed) <= set(method.networks)
 
 
 def check_method_step(method_class: Any) -> None:
     """One step gives finite losses and changes every network that has a phase, the same way each time."""
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        before = method_class(method_class.Config()).networks.state_dict()
+    before = made(method_class).networks.state_dict()
     runs = [trained(method_class) for _ in range(2)]
     trainer, losses = runs[0]
     for phase in trainer.method.phases():
-        assert f"{phase.name}/total" in losses
+        if phase.runs_at(trainer.step - 1):
+            assert f"{phase.name}/total" in losses
     assert all(math.isfinite(value) for value in losses.values())
     after, again = (run[0].method.networks.state_dict() for run in runs)
     for name, network in trainer.method.networks.items():
-        if any(phase.network is network for phase in trainer.method.phases()):
+        turns = [p for p in trainer.method.phases() if any(own is network for own in p.networks)]
+        if any(phase.runs_at(trainer.step - 1) for phase in turns):
             keys = [f"{name}.{key}" for key, _ in network.named_parameters()]
             assert any(not torch.equal(before[key], after[key]) for key in keys), name
     assert all(torch.equal(after[key], again[key]) for key in after)
+    resumed = made(method_class)
+    Trainer(resumed, trainer.source, trainer.config, trainer.fabric).load_state_dict(
+        trainer.state_dict() | {"step": trainer.step}
+    )
 
 
-def check_denoise(method_class: Any) -> None:
-    """The clean prediction is (B, 1, X, Y, Z) in [-1, 1], repeatable, and depends on MRI and tracer."""
-    method = trained(method_class, steps=2)[0].method
+def check_sample(method_class: Any) -> None:
+    """A sample is (B, K, X, Y, Z) in [-1, 1], the same for a seed, told of step by step, and depends on its input."""
+    method = trained(method_class, steps=2)[0].method if made(method_class).phases() else made(method_class)
     method.networks.eval()
+    count = FACTS.tracers if method.targets == "all" else 1
     rng = torch.Generator().manual_seed(1)
-    x_t = 10 * torch.randn((2, 1, SIDE, SIDE, SIDE), generator=rng)
-    condition = torch.rand((2, 2, SIDE, SIDE, SIDE), generator=rng) * 2 - 1
-    t = torch.tensor([method.schedule.length - 1, 0])
+    mri = torch.rand((2, 2, SIDE, SIDE, SIDE), generator=rng) * 2 - 1
+    prior = torch.rand((2, count, SIDE, SIDE, SIDE), generator=rng) * 2 - 1
+    told: list[tuple[int, int]] = []
 
-    def denoise(condition: Tensor, tracer: list[int]) -> Tensor:
+    def sample(seed: int = 0, sign: int = 1, tracer: int = 0) -> Tensor:
+        index = torch.arange(count).expand(2, count) if count > 1 else torch.full((2, 1), tracer)
+        draws = Draws(tuple(torch.Generator().manual_seed(seed + n) for n in range(2)))
         with torch.no_grad():
-            return method.denoise(x_t, t, condition, torch.tensor(tracer))
+            condition = Condition(sign * mri, sign * prior, index)
+            return method.sample(condition, SampleConfig(steps=2), draws, lambda *step: told.append(step))
 
-    x_0 = denoise(condition, [0, 1])
-    assert x_0.shape == x_t.shape
-    assert x_0.dtype == torch.float32
-    assert x_0.abs().max() <= 1
-    assert torch.equal(x_0, denoise(condition, [0, 1]))
-    assert not torch.equal(x_0, denoise(-condition, [0, 1]))
-    assert not torch.equal(x_0, denoise(condition, [2, 2]))
+    volumes = sample()
+    assert volumes.shape == (2, count, SIDE, SIDE, SIDE)
+    assert volumes.dtype == torch.float32
+    assert volumes.isfinite().all()
+    assert volumes.abs().max() <= 1
+    assert told[-1][0] == told[-1][1] == len(told)
+    assert torch.equal(volumes, sample())
+    assert torch.equal(volumes, sample(seed=7)) is not method.random
+    assert not torch.equal(volumes, sample(sign=-1)) or method_class is TracerMean
+    if count == 1 and method_class is not Linear:  # to which the prior is all
+        assert not torch.equal(volumes, sample(tracer=2))
+    again = made(method_class)
+    for name in method.deployed:
+        again.networks[name].load_state_dict(method.networks[name].state_dict())
+    again.load_fitted(method.fitted())
+    with pytest.raises((KeyError, ValueError)):
+        again.load_fitted({"of another method": torch.zeros(1)})
 
 
 # -- samplers ------------------------------------------------------------------------------------------------
@@ -142,17 +192,26 @@ def _shrink(x_t: Tensor, t: Tensor) -> Tensor:
     return torch.tanh(signal * x_t)
 
 
+NOISE = torch.randn((2, 1, 6, 7, 8), generator=torch.Generator().manual_seed(5))
+
+
+def draws_from(seed: int) -> Callable[[], Tensor]:
+    """`NOISE`, then fresh noise of a seed."""
+    generator = torch.Generator().manual_seed(seed)
+    fresh = chain([NOISE], (torch.randn(NOISE.shape, generator=generator) for _ in count()))
+    return lambda: next(fresh)
+
+
 def run_sampler(sampler: Sampler, steps: int, seed: int = 0, denoise: Any = _shrink) -> Tensor:
     """A sample of two volumes from fixed noise."""
-    noise = torch.randn((2, 1, 6, 7, 8), generator=torch.Generator().manual_seed(5))
-    return sampler(denoise, noise, SCHEDULE, steps, torch.Generator().manual_seed(seed), None)
+    return sampler(denoise, SCHEDULE, draws_from(seed), steps, None)
 
 
 def check_sampler(sampler: Sampler) -> None:
     """Shape, determinism, one step equals the clean prediction, steps counted, global random state untouched."""
     assert is_one_sentence(sampler.__doc__)
     assert list(inspect.signature(sampler).parameters) == [
-        "denoise", "noise", "schedule", "steps", "generator", "on_step"
+        "denoise", "process", "fresh", "steps", "on_step"
     ]  # fmt: skip
     state = torch.random.get_rng_state()
     sample = run_sampler(sampler, steps=4)
@@ -161,13 +220,12 @@ def check_sampler(sampler: Sampler) -> None:
     assert sample.isfinite().all()
     assert torch.equal(sample, run_sampler(sampler, steps=4))
     assert not torch.equal(sample, run_sampler(sampler, steps=5))
-    noise = torch.randn((2, 1, 6, 7, 8), generator=torch.Generator().manual_seed(5))
-    clean = _shrink(noise, torch.full((2,), SCHEDULE.length - 1))
+    clean = _shrink(NOISE, torch.full((2,), SCHEDULE.length - 1))
     torch.testing.assert_close(run_sampler(sampler, steps=1), clean, atol=1e-6, rtol=0)
-    _check_calls(sampler, noise)
+    _check_calls(sampler)
 
 
-def _check_calls(sampler: Sampler, noise: Tensor) -> None:
+def _check_calls(sampler: Sampler) -> None:
     """``steps`` network calls at falling timesteps from T - 1, each told."""
     times, told = [], []
 
@@ -175,7 +233,7 @@ def _check_calls(sampler: Sampler, noise: Tensor) -> None:
         times.append(int(t[0]))
         return _shrink(x_t, t)
 
-    sampler(denoise, noise, SCHEDULE, 4, torch.Generator(), lambda done, of: told.append((done, of)))
+    sampler(denoise, SCHEDULE, draws_from(0), 4, lambda done, of: told.append((done, of)))
     assert times[0] == SCHEDULE.length - 1
     assert times == sorted(times, reverse=True)
     assert len(times) == 4

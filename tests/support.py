@@ -15,17 +15,21 @@ import torch
 from lightning_fabric import Fabric
 
 from relapet.config import load_config
-from relapet.data.dataset import Pair
+from relapet.data.items import TrainingItem
 from relapet.imaging.bids import Visit, write_dataset_description
 from relapet.imaging.grid import GRIDS
 from relapet.imaging.nifti import save_volume
 from relapet.imaging.template import load_template
 from relapet.methods import build_method
+from relapet.model.interface import Batch, Condition, DataFacts
 from relapet.tracers import TracerSpec, simulated_tracers
 from relapet.training.distributed import make_fabric
 from relapet.training.engine import Trainer
+from relapet.training.loader import Source
 
 DATA = Path(__file__).parent / "data"
+TOY_GRID = GRIDS["8mm"]
+"""24 x 24 x 24 voxels: a training step takes milliseconds."""
 
 
 def bids_errors(root: Path) -> list[str]:
@@ -48,7 +52,7 @@ def write_toy_derivative(
 
     The PET's level follows the FLAIR's, so that there is something to learn.
     """
-    grid = GRIDS["4mm"]
+    grid = TOY_GRID
     template = load_template(grid)
     for number in range(1, subjects + 1):
         rng = np.random.default_rng((seed, number))
@@ -77,12 +81,34 @@ TINY_SETTINGS = (
     "data.test_fraction=0.2",
     "train.seconds=null",
     "train.log_every=1",
+    "train.precision=32-true",
 )
 """A model so small that a step takes a fraction of a second."""
 
 
-class RandomPairs:
-    """Small training pairs of random numbers, (8, 12, 16); each depends on its index alone."""
+SHAPE = (8, 12, 16)
+
+
+def facts(
+    prior: bool = False, shape: tuple[int, int, int] = SHAPE, tracers: int = 3, slots: int = 4
+) -> DataFacts:
+    """What a method is told of the small random volumes."""
+    return DataFacts(tracers, slots, prior, shape, 4.0)
+
+
+def condition_of(mri: torch.Tensor, tracer: Sequence[int], prior: torch.Tensor | None = None) -> Condition:
+    """A condition of one tracer a volume."""
+    return Condition(mri, prior, torch.tensor(tracer)[:, None])
+
+
+def batch_of(pet: torch.Tensor, mri: torch.Tensor, prior: torch.Tensor | None = None) -> Batch:
+    """A batch of the tracers 0, 1, 2 ..., all there."""
+    condition = condition_of(mri, range(len(pet)), prior)
+    return Batch(pet, torch.ones(pet.shape[:2], dtype=torch.bool), condition)
+
+
+class RandomItems:
+    """Small training items of random numbers, (8, 12, 16); each depends on its index alone."""
 
     def __init__(self, length: int) -> None:
         self.length = length
@@ -93,23 +119,26 @@ class RandomPairs:
     def name(self, index: int) -> str:
         return f"sub-{index:02d} random"
 
-    def __getitem__(self, index: int) -> Pair:
+    def same_tracer(self, index: int) -> list[int]:
+        return list(range(index % 3, self.length, 3))
+
+    def item(self, index: int, withheld: int | None = None) -> TrainingItem:
         rng = np.random.default_rng(index)
-        condition = rng.uniform(-1, 1, (3, 8, 12, 16)).astype(np.float32)
-        pet = rng.uniform(-1, 1, (8, 12, 16)).astype(np.float32)
+        mri, prior, pet = (rng.uniform(-1, 1, (n, *SHAPE)).astype(np.float32) for n in (2, 1, 1))
         tracer = list(simulated_tracers().values())[index % 3]
-        return Pair(self.name(index), condition, pet, tracer, tracer.suvr_window, 4.0)
+        window = tracer.suvr_window
+        return TrainingItem(self.name(index), mri, prior, False, pet, (True,), (tracer,), (window,), 4.0)
 
 
 def tiny_trainer(*settings: str, length: int = 5, fabric: Fabric | None = None) -> Trainer:
-    """A trainer of a tiny model in float32 on `RandomPairs`, with both players and their penalties at work."""
+    """A trainer of a tiny model in float32 on `RandomItems`, with both players and their penalties at work."""
     base = ("train.precision=32-true", "method.adversarial_start=0", "method.adversarial_weight=1")
     config = load_config("demo", settings=(*TINY_SETTINGS, *base, *settings))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.train.seed)
-        method = build_method(config.method.model_dump(mode="json"))
+        method = build_method(config.method.model_dump(mode="json"), facts(prior=True))
     fabric = fabric or make_fabric(config.train)
-    return Trainer(method, RandomPairs(length), config.data.augment, config.train, fabric)
+    return Trainer(method, Source(RandomItems(length), config.data.augment), config.train, fabric)
 
 
 def recipe_weights(network: str) -> dict[str, torch.Tensor]:

@@ -21,7 +21,7 @@ from relapet.evaluation.uncertainty import UncertaintyConfig, measure_vois, pair
 from relapet.imaging.derivatives import index_measured
 from relapet.messages import Messages
 from relapet.runs import RunFolder
-from relapet.synthesis.config import SampleConfig
+from relapet.synthesis.sample_config import SampleConfig
 from relapet.synthesis.synthesize import Request, synthesize_dataset
 from relapet.synthesis.synthesizer import Synthesizer
 from relapet.types import Json

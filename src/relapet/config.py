@@ -3,19 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import reduce
 from importlib.resources import files
+from operator import or_
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Annotated, Any, Self
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from relapet.data.dataset import DataConfig
+from relapet.data.data_config import DataConfig
 from relapet.errors import InputError
-from relapet.methods import MethodConfig
-from relapet.synthesis.config import SampleConfig
-from relapet.tracers import get_tracer
-from relapet.training.config import TrainConfig
+from relapet.methods import METHODS
+from relapet.model.interface import MethodConfig
+from relapet.synthesis.sample_config import SampleConfig
+from relapet.training.train_config import TrainConfig
+
+if TYPE_CHECKING:
+    AnyMethodConfig = MethodConfig
+else:  # one row in METHODS is all that a new method needs
+    AnyMethodConfig = Annotated[
+        reduce(or_, (method.Config for method in METHODS.values())), Field(discriminator="name")
+    ]
 
 
 class RunConfig(BaseModel):
@@ -23,27 +32,19 @@ class RunConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    method: MethodConfig = Field(description="the method and its networks")
+    method: AnyMethodConfig = Field(description="the method and its networks")
     data: DataConfig = Field(DataConfig(), description="volumes, split, augmentation")
     train: TrainConfig = Field(TrainConfig(), description="the training loop")
     sample: SampleConfig = Field(SampleConfig(), description="how volumes are synthesised")
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        wanted, there = 3 if self.data.template else 2, self.method.generator.condition_channels
-        if wanted != there:
+        needed = self.method.needs_prior
+        if needed is not None and self.data.prior != needed:
             raise ValueError(
-                f"data.template is {str(self.data.template).lower()}, but method.generator.condition_channels is "
-                f"{there}; set it to {wanted}"
+                f"data.prior is {self.data.prior}, but the method {self.method.name} needs "
+                f"{needed}; set data.prior={needed}"
             )
-        last = max((get_tracer(name) for name in self.data.tracers), key=lambda tracer: tracer.index)
-        for network in ("generator", "discriminator"):
-            slots = getattr(self.method, network).tracer_slots
-            if last.index >= slots:
-                raise ValueError(
-                    f"data.tracers has {last.name}, for which the model has no room; set "
-                    f"method.{network}.tracer_slots={last.index + 1} or more"
-                )
         return self
 
 
@@ -72,7 +73,9 @@ def load_config(
         return RunConfig.model_validate(content)
     except ValidationError as error:
         first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"])
+        key = ".".join(
+            str(part) for part in first["loc"] if part not in METHODS
+        )  # pydantic's tag of the union
         # A check over several settings names them itself.
         fault = f"Setting {key}: {first['msg']}" if key else first["msg"].removeprefix("Value error, ")
         raise InputError(f"{fault}; see relapet info presets for all settings.") from error

@@ -44,14 +44,14 @@ def _samplers() -> Rows:
 
 
 def _presets() -> Rows:
-    rows: Rows = [("preset", "method", "prediction", "sampler", "steps a sample")]
+    rows: Rows = [("preset", "method", "prior", "sampler", "steps a sample")]
     for name in presets():
         config = load_config(name)
         rows.append(
             (
                 name,
                 config.method.name,
-                config.method.prediction,
+                config.data.prior,
                 config.sample.sampler,
                 str(config.sample.steps),
             )

@@ -8,9 +8,18 @@ from relapet.config import RunConfig, load_config
 from relapet.errors import InputError
 from relapet.files import prepare_output_folder, sha256
 from relapet.imaging.grid import SPACE
-from relapet.model.generator import Generator
+from relapet.methods import build_method
 from relapet.model.released_weights import check_fit, read_released_checkpoint, to_present_names
-from relapet.runs import RUN_FORMAT, Manifest, RunFolder, TracerRecord, environment, git_revision, now
+from relapet.runs import (
+    RUN_FORMAT,
+    Manifest,
+    RunFolder,
+    TracerRecord,
+    environment,
+    git_revision,
+    now,
+    tracer_slots,
+)
 from relapet.tracers import get_tracer
 
 RELATIVE_RANGE = (0.0, 1.0)
@@ -31,11 +40,13 @@ def import_weights(checkpoint: Path, folder: Path) -> RunFolder:
     config = load_config("released")
     released, epoch = read_released_checkpoint(checkpoint)
     weights = {name: tensor.float() for name, tensor in to_present_names(released).items()}
-    check_fit(weights, Generator(config.method.generator).state_dict(), checkpoint)
-    prepare_output_folder(run.path)
     origin = f"published release, {Path(checkpoint).name} (SHA-256 {sha256(checkpoint)}), epoch {epoch}"
-    run.write_weights(weights, weights)
-    run.write_manifest(_manifest(config, origin))
+    manifest = _manifest(config, origin)
+    method = build_method(config.method.model_dump(mode="json"), manifest.facts())
+    check_fit(weights, method.networks["generator"].state_dict(), checkpoint)
+    prepare_output_folder(run.path)
+    run.write_weights({"generator": weights}, {"generator": weights})
+    run.write_manifest(manifest)
     run.write_config(config.model_dump(mode="json"))
     return run
 
@@ -57,6 +68,8 @@ def _manifest(config: RunConfig, origin: str) -> Manifest:
         required_inputs=config.data.required_inputs,
         mri_scaling=config.data.mri_scaling,
         pet_scaling=config.data.pet_scaling,
+        prior=config.data.prior,
+        tracer_slots=tracer_slots(specs),
         split={},
         seeds={},
         checksums={},

@@ -3,15 +3,20 @@
 config.yaml        every setting, resolved
 manifest.json      what it was trained on and with (see `Manifest`)
 calibration.json   half-widths of VOI intervals, from the validation subjects
-weights/           generator.safetensors (raw), generator_ema.safetensors, training_mean.safetensors (SUVr)
+weights/           of each network that synthesis needs NAME.safetensors (raw) and NAME_ema.safetensors (averaged);
+                   fitted.safetensors (what the method found in closed form), prior.safetensors (the linear prior),
+                   training_mean.safetensors (SUVr)
 checkpoint/        what an exact resume needs
+cache/             the training volumes, scaled
 log.tsv, figures/
 """
 
 from __future__ import annotations
 
+import hashlib
 import platform
 import subprocess
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -19,6 +24,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 from safetensors import SafetensorError
@@ -29,11 +35,17 @@ from torch import Tensor
 
 from relapet.errors import InputError
 from relapet.files import atomic_path, read_json, sha256, write_json, write_text
+from relapet.imaging.grid import get_grid
+from relapet.model.interface import DataFacts
+from relapet.run_formats import present_manifest, present_settings
+from relapet.tracers import TracerSpec
 from relapet.types import Volume
 
-RUN_FORMAT = 1
+RUN_FORMAT = 2
 """Version of the run folder's content; raised when an older relapet could not read it right."""
 
+PUBLISHED_TRACER_SLOTS = 4
+"""Classes of the published network, of which it uses three."""
 _PACKAGES = ("relapet", "torch", "monai", "lightning-fabric", "numpy", "nibabel")
 
 
@@ -69,12 +81,32 @@ class Manifest(BaseModel):
     """See `relapet.data.volumes.scale_mri`."""
     pet_scaling: Literal["suvr_window", "minmax"] = "suvr_window"
     """minmax: each training volume was scaled by its own range, so that the output is no SUVr."""
+    prior: Literal["none", "mean", "linear"]
+    """What the model was told of each PET beforehand."""
+    tracer_slots: int
+    """Rows of the tracer embedding."""
     split: dict[str, list[str]]
     seeds: dict[str, int]
     checksums: dict[str, str]
     """SHA-256 of every file that was trained or validated on, by its path within the derivative."""
     origin: str | None = None
     """Where the weights are from, where they were not trained in this folder."""
+
+    def facts(self) -> DataFacts:
+        """What the size of the networks follows from."""
+        grid = get_grid(self.grid)
+        return DataFacts(
+            tracers=len(self.tracers),
+            tracer_slots=self.tracer_slots,
+            prior=self.prior != "none",
+            shape=grid.shape,
+            voxel_mm=grid.voxel_size,
+        )
+
+
+def tracer_slots(tracers: Sequence[TracerSpec]) -> int:
+    """Rows that an embedding of these tracers needs; never fewer than the four of the published network."""
+    return max(PUBLISHED_TRACER_SLOTS, *(tracer.index + 1 for tracer in tracers))
 
 
 @dataclass(frozen=True)
@@ -100,13 +132,26 @@ class RunFolder:
 
     @property
     def weights(self) -> Path:
-        """The generator that synthesis uses: its moving average."""
-        return self.path / "weights" / "generator_ema.safetensors"
+        """Folder of all that was learnt."""
+        return self.path / "weights"
+
+    def raw_weights(self, network: str) -> Path:
+        """A network as trained."""
+        return self.weights / f"{network}.safetensors"
+
+    def averaged_weights(self, network: str) -> Path:
+        """A network as synthesis uses it: its moving average."""
+        return self.weights / f"{network}_ema.safetensors"
 
     @property
-    def raw_weights(self) -> Path:
-        """The generator as trained."""
-        return self.path / "weights" / "generator.safetensors"
+    def fitted(self) -> Path:
+        """What the method found in closed form."""
+        return self.weights / "fitted.safetensors"
+
+    @property
+    def prior(self) -> Path:
+        """The linear prior."""
+        return self.weights / "prior.safetensors"
 
     @property
     def training_mean(self) -> Path:
@@ -117,6 +162,11 @@ class RunFolder:
     def checkpoints(self) -> Path:
         """What an exact resume needs."""
         return self.path / "checkpoint"
+
+    @property
+    def cache(self) -> Path:
+        """The training volumes, scaled."""
+        return self.path / "cache"
 
     @property
     def log(self) -> Path:
@@ -136,21 +186,31 @@ class RunFolder:
         """Write the manifest."""
         write_json(self.manifest, manifest.model_dump(mode="json"))
 
-    def write_weights(self, raw: dict[str, Tensor], ema: dict[str, Tensor]) -> None:
-        """Write the generator's weights, raw and averaged."""
-        for path, weights in ((self.raw_weights, raw), (self.weights, ema)):
-            with atomic_path(path) as temporary:
-                save_file({name: tensor.cpu().contiguous() for name, tensor in weights.items()}, temporary)
+    def write_weights(
+        self, raw: Mapping[str, Mapping[str, Tensor]], averaged: Mapping[str, Mapping[str, Tensor]]
+    ) -> None:
+        """Write the weights of networks by name, as trained and averaged."""
+        for name in raw:
+            _write_tensors(self.raw_weights(name), raw[name])
+            _write_tensors(self.averaged_weights(name), averaged[name])
+
+    def write_fitted(self, found: Mapping[str, Tensor]) -> None:
+        """Write what the method found in closed form."""
+        _write_tensors(self.fitted, found)
+
+    def write_prior(self, arrays: Mapping[str, npt.NDArray[np.generic]]) -> None:
+        """Write the linear prior's arrays."""
+        _write_arrays(self.prior, arrays)
 
     def write_training_mean(self, mean: dict[str, Volume]) -> None:
         """Write the mean SUVr maps, ``(X, Y, Z)`` by tracer name."""
-        # safetensors writes the memory as it lies: an array in Fortran order would come back scrambled.
-        contiguous = {name: np.ascontiguousarray(volume, dtype=np.float32) for name, volume in mean.items()}
-        with atomic_path(self.training_mean) as temporary:
-            save_arrays(contiguous, temporary)
+        _write_arrays(self.training_mean, {name: volume.astype(np.float32) for name, volume in mean.items()})
 
     def read_settings(self) -> dict[str, Any]:
-        """The resolved settings; raises InputError for a folder that is no run."""
+        """The resolved settings, in the present shape; raises InputError for a folder that is no run."""
+        return present_settings(self._settings())
+
+    def _settings(self) -> dict[str, Any]:
         if not self.path.is_dir():
             raise InputError(f"The run folder {self.path} does not exist; check --model.")
         try:
@@ -178,15 +238,27 @@ class RunFolder:
                 f"{RUN_FORMAT}); upgrade relapet."
             )
         try:
-            return Manifest.model_validate(content)
+            return Manifest.model_validate(present_manifest(content, self._settings()))
         except ValidationError as error:
             key = ".".join(str(part) for part in error.errors()[0]["loc"])
             raise InputError(f"{self.manifest} is broken at {key}; train again.") from error
 
-    def read_weights(self) -> dict[str, Tensor]:
-        """The averaged generator weights; raises InputError where they cannot be read."""
-        weights: dict[str, Tensor] = _read_tensors(self.weights, load_file)
+    def read_weights(self, network: str) -> dict[str, Tensor]:
+        """A network's averaged weights; raises InputError where they cannot be read."""
+        weights: dict[str, Tensor] = _read_tensors(self.averaged_weights(network), load_file)
         return weights
+
+    def read_fitted(self) -> dict[str, Tensor]:
+        """What the method found in closed form; nothing where it finds nothing."""
+        if not self.fitted.is_file():
+            return {}
+        found: dict[str, Tensor] = _read_tensors(self.fitted, load_file)
+        return found
+
+    def read_prior(self) -> dict[str, npt.NDArray[np.generic]]:
+        """The linear prior's arrays; raises InputError where they cannot be read."""
+        arrays: dict[str, npt.NDArray[np.generic]] = _read_tensors(self.prior, load_arrays)
+        return arrays
 
     def read_training_mean(self) -> dict[str, Volume]:
         """The mean SUVr maps; raises InputError where they cannot be read."""
@@ -194,8 +266,25 @@ class RunFolder:
         return mean
 
     def weights_sha256(self) -> str:
-        """Checksum of the weights that synthesis uses."""
-        return sha256(self.weights)
+        """Checksum of all that synthesis uses: of the one file, or of the files' checksums one after another."""
+        files = [
+            *sorted(self.weights.glob("*_ema.safetensors")),
+            *(path for path in (self.fitted, self.prior) if path.is_file()),
+        ]
+        if len(files) == 1:
+            return sha256(files[0])
+        return hashlib.sha256("".join(sha256(path) for path in files).encode()).hexdigest()
+
+
+def _write_arrays(path: Path, arrays: Mapping[str, npt.NDArray[np.generic]]) -> None:
+    # safetensors writes the memory as it lies: an array in Fortran order would come back scrambled.
+    with atomic_path(path) as temporary:
+        save_arrays({name: np.ascontiguousarray(array) for name, array in arrays.items()}, temporary)
+
+
+def _write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    with atomic_path(path) as temporary:
+        save_file({name: tensor.cpu().contiguous() for name, tensor in tensors.items()}, temporary)
 
 
 def _read_tensors(path: Path, load: Any) -> Any:

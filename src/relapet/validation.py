@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from relapet.data.dataset import Pair
+from relapet.data.items import TrainingItem
 from relapet.data.volumes import BACKGROUND, model_to_suvr
 from relapet.report.figures import save_figure, subject_panel
-from relapet.synthesis.config import SampleConfig
-from relapet.synthesis.validate import mean_absolute_errors, sample_pairs
+from relapet.synthesis.sample_config import SampleConfig
+from relapet.synthesis.validate import mean_absolute_errors, sample_items
 from relapet.training.train import ValidationRound
 from relapet.types import Volume
 
@@ -24,26 +24,27 @@ class Validation:
     def __call__(self, current: ValidationRound) -> dict[str, float]:
         """Mean absolute error of each tracer, SUVr; writes ``figures/trc-<label>_step-<step>.png``."""
         sample = self.sample.model_copy(update={"steps": min(self.sample.steps, self.most_steps)})
-        synthetic = sample_pairs(current.method, current.pairs, sample, current.device)
+        synthetic = sample_items(current.method, current.items, sample, current.device)
         drawn: set[str] = set()
-        for pair, volume in zip(current.pairs, synthetic, strict=True):
-            if pair.tracer.name not in drawn:
-                drawn.add(pair.tracer.name)
-                _draw(current, pair, volume)
-        return mean_absolute_errors(current.pairs, synthetic)
+        for item, volumes in zip(current.items, synthetic, strict=True):
+            for k, tracer in enumerate(item.tracers):
+                if item.present[k] and tracer.name not in drawn:
+                    drawn.add(tracer.name)
+                    _draw(current, item, k, volumes[k])
+        return mean_absolute_errors(current.items, synthetic)
 
 
-def _draw(current: ValidationRound, pair: Pair, synthetic: Volume) -> None:
-    # Background is 0 to the panel; an input that the model does not see is left out, and so is the template.
-    t1w, flair = (channel + 1 if (channel > BACKGROUND).any() else None for channel in pair.condition[:2])
+def _draw(current: ValidationRound, item: TrainingItem, k: int, synthetic: Volume) -> None:
+    # Background is 0 to the panel; an input that the model does not see is left out.
+    t1w, flair = (channel + 1 if (channel > BACKGROUND).any() else None for channel in item.mri)
     figure = subject_panel(
         t1w,
         flair,
-        model_to_suvr(pair.pet, pair.window),
+        model_to_suvr(item.pet[k], item.windows[k]),
         synthetic,
-        pair.tracer,
+        item.tracers[k],
         current.grid.affine,
-        f"{pair.name} in validation, step {current.step}",
+        f"{item.name} in validation, step {current.step}",
     )
-    name = f"trc-{pair.tracer.label}_step-{current.step:09d}.png"
+    name = f"trc-{item.tracers[k].label}_step-{current.step:09d}.png"
     save_figure(figure, current.run.figures / name)

@@ -8,30 +8,24 @@ from collections.abc import Iterator
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import ModuleType
-from typing import Annotated, Any
 
 import numpy as np
 import pytest
 import torch
-import yaml
-from pydantic import Field, TypeAdapter
 
 from contract_checks import (
-    check_denoise,
     check_method_config,
     check_method_phases,
     check_method_step,
     check_metric,
+    check_sample,
     check_sampler,
+    made,
     run_sampler,
-    trained,
 )
-from relapet.config import RunConfig
+from method_walk import Subject, walk_through_the_commands
 from relapet.evaluation import image_metrics
-from relapet.methods.rela import Rela, RelaConfig
 from relapet.model import samplers
-from relapet.synthesis.config import SampleConfig
-from relapet.training.config import TrainConfig
 
 CONTRIBUTING = Path(__file__).resolve().parents[2] / "CONTRIBUTING.md"
 
@@ -47,10 +41,10 @@ def block(start: str, language: str = "python") -> str:
 
 
 @pytest.fixture
-def oneshot(tmp_path: Path) -> Iterator[ModuleType]:
+def masked(tmp_path: Path) -> Iterator[ModuleType]:
     """The documented method, imported from a file of its own."""
-    path = tmp_path / "oneshot_example.py"
-    path.write_text(block('"""One-shot prediction'), encoding="utf-8")
+    path = tmp_path / "masked_example.py"
+    path.write_text(block('"""Masked regression'), encoding="utf-8")
     spec = spec_from_file_location(path.stem, path)
     assert spec is not None
     assert spec.loader is not None
@@ -61,44 +55,17 @@ def oneshot(tmp_path: Path) -> Iterator[ModuleType]:
     del sys.modules[path.stem]
 
 
-def test_the_method_keeps_the_contract(oneshot: ModuleType) -> None:
-    check_method_config("oneshot", oneshot.OneShot)
-    check_method_phases(oneshot.OneShot(oneshot.OneShotConfig()))
-    check_method_step(oneshot.OneShot)
-    check_denoise(oneshot.OneShot)
+def test_the_method_keeps_the_contract(masked: ModuleType) -> None:
+    check_method_config("masked", masked.Masked)
+    check_method_phases(made(masked.Masked))
+    check_method_step(masked.Masked)
+    check_sample(masked.Masked)
 
 
-def test_the_method_needs_one_network_call(oneshot: ModuleType) -> None:
-    """Three steps give the volume that one gives, so the preset asks for one."""
-    method = trained(oneshot.OneShot)[0].method
-    method.networks.eval()
-    condition = torch.rand((2, 2, 8, 8, 8), generator=torch.Generator().manual_seed(0))
-
-    def sample(steps: int) -> torch.Tensor:
-        noise = torch.zeros((2, 1, 8, 8, 8))
-        with torch.no_grad():
-            return samplers.ddim(
-                lambda x_t, t: method.denoise(x_t, t, condition, torch.tensor([0, 1])),
-                noise,
-                method.schedule,
-                steps,
-            )
-
-    torch.testing.assert_close(sample(1), sample(3))
-
-
-def test_the_table_and_the_preset_take_the_method(oneshot: ModuleType) -> None:
-    names: dict[str, Any] = {
-        "Rela": Rela, "RelaConfig": RelaConfig, "Annotated": Annotated, "Field": Field, **vars(oneshot)
-    }  # fmt: skip
-    exec(block("METHODS ="), names)
-    preset = yaml.safe_load(block("# One-shot", "yaml"))
-    config = TypeAdapter(names["MethodConfig"]).validate_python(preset["method"])
-    assert isinstance(config, names["METHODS"]["oneshot"].Config)
-    assert isinstance(TypeAdapter(names["MethodConfig"]).validate_python({"name": "rela"}), RelaConfig)
-    assert TrainConfig.model_validate(preset["train"]).steps == 1200
-    assert SampleConfig.model_validate(preset["sample"]).steps == 1
-    assert set(preset) <= set(RunConfig.model_fields)
+def test_the_method_runs_through_the_commands(masked: ModuleType, tmp_path: Path) -> None:
+    preset = tmp_path / "masked.yaml"
+    preset.write_text(block("# Regression from MRI", "yaml"), encoding="utf-8")
+    walk_through_the_commands(Subject(Path(str(masked.__file__)), block("METHODS["), preset), tmp_path)
 
 
 def test_the_sampler_keeps_the_contract() -> None:

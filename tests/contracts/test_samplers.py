@@ -8,7 +8,7 @@ import pytest
 
 from contract_checks import check_sampler
 from relapet.model.samplers import SAMPLERS
-from relapet.synthesis.config import SampleConfig
+from relapet.synthesis.sample_config import SampleConfig
 
 
 @pytest.mark.parametrize("name", list(SAMPLERS))

@@ -36,7 +36,7 @@ def test_synthesize_writes_what_the_interface_says(toy_source: Path, tiny_run: P
     for tracer in simulated_tracers().values():
         for desc in ("synth", "synthstd"):
             image = nib.load(visit.pet(out, tracer, desc))
-            assert GRIDS["4mm"].matches(image.shape, image.affine)
+            assert GRIDS["8mm"].matches(image.shape, image.affine)
             assert image.get_data_dtype() == np.float32
             assert image.header.get_xyzt_units()[0] == "mm"
             assert image.header["sform_code"] == image.header["qform_code"] == 4
@@ -69,9 +69,9 @@ def test_the_voi_table_holds_the_means_of_the_written_map(
     visit = Visit("01")
     table = pd.read_csv(visit.voi_table(tmp_path, TAU, "synth"), sep="\t").set_index("name")
     suvr = np.asarray(nib.load(visit.pet(tmp_path, TAU, "synth")).dataobj)
-    thalamus = load_atlas(GRIDS["4mm"]).mask(("Left-Thalamus-Proper",))
+    thalamus = load_atlas(GRIDS["8mm"]).mask(("Left-Thalamus-Proper",))
     assert table.loc["Left-Thalamus-Proper", "mean"] == pytest.approx(suvr[thalamus].mean(), rel=1e-4)
-    assert table.loc["Left-Thalamus-Proper", "volume"] == thalamus.sum() * 64
+    assert table.loc["Left-Thalamus-Proper", "volume"] == thalamus.sum() * 512
 
 
 def test_the_same_seed_gives_the_same_map(toy_source: Path, tiny_run: Path) -> None:

@@ -8,6 +8,7 @@ import pytest
 
 from relapet.config import RunConfig, describe, load_config, presets
 from relapet.errors import InputError
+from relapet.runs import tracer_slots
 from relapet.tracers import load_tracers
 
 
@@ -34,7 +35,7 @@ def test_the_release_is_the_paper_with_its_three_faults() -> None:
     }
 
 
-TEMPLATE = ("method.residual", "method.residual_sd", "method.generator.condition_channels", "data.template")
+RESIDUAL = ("method.prediction", "method.residual_sd")
 """Settings that only make sense together."""
 
 
@@ -43,21 +44,14 @@ def test_each_difference_of_fast_from_paper_is_a_setting_of_its_own() -> None:
     paper, fast = load_config("paper"), load_config("fast")
     changed = differences(paper, fast)
     assert set(changed) == {
-        *("method.prediction", "method.generator.attention", "method.generator.residual_blocks", *TEMPLATE),
-        "method.generator.tracer_slots",
+        *("method.generator.attention", "method.generator.residual_blocks", "data.prior", *RESIDUAL),
         *(f"method.discriminator.{key}" for key in ("kind", "channels", "layers")),
         *("method.adversarial_weight", "method.discriminator_lr_ratio", "method.discriminator_betas"),
         *("data.augment.flip_probability", "data.augment.contrast"),
         *("train.lr", "train.lr_schedule", "train.lr_warmup", "train.precision"),
         *("train.ema_decay", "train.clip_norm", "train.calibrate", "sample.sampler", "sample.steps"),
     }
-    for group in [
-        TEMPLATE,
-        ("method.prediction", "method.residual", "method.residual_sd"),
-        *((key,) for key in changed),
-    ]:
-        if len(group) == 1 and group[0] in (set(TEMPLATE) - {"method.residual_sd"}) | {"method.prediction"}:
-            continue
+    for group in [RESIDUAL, *((key,) for key in set(changed) - {"method.prediction"})]:
         values = (changed[key][0] for key in group)
         texts = (str(list(value)) if isinstance(value, tuple) else str(value) for value in values)
         back = load_config("fast", settings=[f"{key}={text}" for key, text in zip(group, texts, strict=True)])
@@ -73,21 +67,15 @@ def test_a_file_may_be_based_on_a_preset(tmp_path: Path) -> None:
         load_config(file=file)
 
 
-@pytest.mark.parametrize(("template", "channels"), [("true", 2), ("false", 3)])
-def test_the_template_and_the_condition_s_channels_must_agree(template: str, channels: int) -> None:
-    settings = (f"data.template={template}", f"method.generator.condition_channels={channels}")
-    with pytest.raises(InputError) as error:
-        load_config("paper", settings=settings)
-    said = str(error.value)
-    assert said.startswith("data.template")
-    assert f"condition_channels is {channels}" in said
-    assert "\n" not in said
+def test_a_method_that_needs_a_prior_says_which() -> None:
+    with pytest.raises(InputError, match=r"the method linear needs linear; set data\.prior=linear"):
+        load_config("linear", settings=("data.prior=mean",))
 
 
-def test_a_tracer_without_a_row_in_the_embedding_is_refused() -> None:
-    with pytest.raises(InputError, match=r"fdg.*method\.generator\.tracer_slots=6"):
-        load_config("paper", settings=("data.tracers=[tau,fdg]",))
-    with pytest.raises(InputError, match=r"fdg.*method\.discriminator\.tracer_slots=6"):
-        load_config("fast", settings=("data.tracers=[tau,fdg]", "method.discriminator.tracer_slots=3"))
-    every = ",".join(load_tracers())
-    assert len(load_config("fast", settings=(f"data.tracers=[{every}]",)).data.tracers) == len(load_tracers())
+def test_every_tracer_can_be_learnt() -> None:
+    """Room in the embedding follows from the tracers."""
+    tracers = load_tracers()
+    config = load_config("fast", settings=(f"data.tracers=[{','.join(tracers)}]",))
+    assert len(config.data.tracers) == len(tracers)
+    assert tracer_slots(list(tracers.values())) == 1 + max(tracer.index for tracer in tracers.values())
+    assert tracer_slots([tracers["pbr28"]]) == 4

@@ -19,7 +19,7 @@ from relapet.imaging.bids import Visit, training_mean_path
 from relapet.runs import RunFolder
 from relapet.synthesis.synthesizer import Synthesizer
 from relapet.tracers import get_tracer
-from support import DATA, recipe_weights
+from support import DATA, condition_of, recipe_weights
 
 PIB = get_tracer("pib")
 
@@ -42,7 +42,7 @@ def test_the_imported_run_computes_the_published_numbers(imported: Path) -> None
         x, t, label, y = (torch.from_numpy(arrays[f"unet_{name}"]) for name in ("x", "t", "label", "y"))
     generator = Synthesizer.from_run(imported, device="cpu").method.networks["generator"]
     with torch.no_grad():
-        output = generator(x[:, :1], t, x[:, 1:], label)
+        output = generator(x[:, :1], t, condition_of(x[:, 1:], label.tolist()))
     torch.testing.assert_close(output, y, rtol=0, atol=1e-5)
 
 
@@ -72,7 +72,7 @@ def test_synthesis_takes_the_imported_run(imported: Path, toy: Path, tmp_path: P
     coarse.mkdir()
     (coarse / "weights").symlink_to(imported / "weights")
     (coarse / "config.yaml").symlink_to(imported / "config.yaml")
-    (coarse / "manifest.json").write_text(json.dumps(manifest | {"grid": "4mm"}))
+    (coarse / "manifest.json").write_text(json.dumps(manifest | {"grid": "8mm"}))
     out = tmp_path / "out"
     arguments = ["synthesize", str(toy), str(out), "participant", "--model", str(coarse), "--tracer", "pib"]
     assert main([*arguments, "--participant-label", "01", "--steps", "2", "--quiet"]) == 0

@@ -1,8 +1,9 @@
-"""Augmentation of one training pair: the draw is one step, its application another that is deterministic."""
+"""Augmentation of one training item: the draw is one step, its application another that is deterministic."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -10,12 +11,13 @@ from pydantic import BaseModel, ConfigDict, Field
 from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
+from relapet.data.items import TrainingItem
 from relapet.data.volumes import BACKGROUND
 from relapet.types import Volume
 
 
 class AugmentConfig(BaseModel):
-    """How much a training pair may be varied."""
+    """How much a training item may be varied."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -28,9 +30,29 @@ class AugmentConfig(BaseModel):
     drop_flair: float = Field(0.0, ge=0, le=1, description="chance that FLAIR is withheld (T1w is then kept)")
 
 
+class Items(Protocol):
+    """A random-access sequence of training items."""
+
+    def __len__(self) -> int:
+        """How many there are."""
+        ...
+
+    def item(self, index: int, withheld: int | None = None) -> TrainingItem:
+        """One item; its prior is that of a visit whose MRI channel ``withheld`` is absent."""
+        ...
+
+    def name(self, index: int) -> str:
+        """Visit and tracers of an item."""
+        ...
+
+    def same_tracer(self, index: int) -> list[int]:
+        """The items that hold the tracer of this one."""
+        ...
+
+
 @dataclass(frozen=True)
 class AugmentDraw:
-    """One draw: what is done to one pair."""
+    """One draw: what is done to one item."""
 
     flip: bool
     gamma: tuple[float, float]
@@ -39,7 +61,7 @@ class AugmentDraw:
     matrix: tuple[tuple[float, ...], ...]
     """Affine about the grid's centre, (3, 4), mm; from the new volume to the old."""
     drop: int | None
-    """Channel that is withheld, 0 T1w or 1 FLAIR."""
+    """MRI that is withheld, 0 T1w or 1 FLAIR."""
 
 
 def draw(config: AugmentConfig, rng: np.random.Generator) -> AugmentDraw:
@@ -66,30 +88,52 @@ def draw(config: AugmentConfig, rng: np.random.Generator) -> AugmentDraw:
     )
 
 
-def apply(condition: Volume, pet: Volume, params: AugmentDraw, voxel_mm: float) -> tuple[Volume, Volume]:
-    """Apply a draw to condition ``(2 or 3, X, Y, Z)`` and PET ``(X, Y, Z)``, both in [-1, 1]; returns new arrays.
+def apply(item: TrainingItem, params: AugmentDraw) -> TrainingItem:
+    """The item with a draw applied, in new arrays.
 
-    MRI and PET move together; a template channel is mirrored with them but else stays where the template is.
+    MRI and PET move together, and with them a prior made from this person's MRI. A prior that is the same for everyone
+    is mirrored with them but else stays where the template is.
     """
-    out = condition.copy()
+    mri, pet, prior = _contrast(item.mri, params), item.pet, item.prior
+    matrix = np.array(params.matrix)
+    if not np.array_equal(matrix, np.eye(3, 4)):
+        mri, pet = _moved(mri, matrix, item.voxel_mm), _moved(pet, matrix, item.voxel_mm)
+        if prior is not None and item.prior_is_personal:
+            prior = _moved(prior, matrix, item.voxel_mm)
+    if params.flip:
+        # Every grid is centred within 0.5 mm of the midline, so mirroring the array mirrors the brain.
+        mri, pet = _mirrored(mri), _mirrored(pet)
+        prior = None if prior is None else _mirrored(prior)
+    return replace(item, mri=mri, pet=pet, prior=prior)
+
+
+def vary(items: Items, index: int, config: AugmentConfig, rng: np.random.Generator) -> TrainingItem:
+    """An item with one random variation applied; its prior never knows more of the MRI than the model then sees."""
+    params = draw(config, rng)
+    return apply(items.item(index, params.drop), params)
+
+
+def _contrast(mri: Volume, params: AugmentDraw) -> Volume:
+    out = mri.copy()
     for channel, (gamma, gain, offset) in enumerate(
         zip(params.gamma, params.gain, params.offset, strict=True)
     ):
         # Never both: where the other is absent this one stays.
-        if channel == params.drop and (condition[1 - channel] > BACKGROUND).any():
+        if channel == params.drop and (mri[1 - channel] > BACKGROUND).any():
             out[channel] = BACKGROUND
             continue
-        brain = condition[channel] > BACKGROUND
-        unit = (condition[channel][brain] + 1) / 2
+        brain = mri[channel] > BACKGROUND
+        unit = (mri[channel][brain] + 1) / 2
         out[channel][brain] = np.clip((unit**gamma * 2 - 1) * gain + offset, -1, 1)
-    matrix = np.array(params.matrix)
-    if not np.array_equal(matrix, np.eye(3, 4)):
-        out[:2] = [_move(channel, matrix, voxel_mm) for channel in out[:2]]
-        pet = _move(pet, matrix, voxel_mm)
-    if params.flip:
-        # Every grid is centred within 0.5 mm of the midline, so mirroring the array mirrors the brain.
-        out, pet = out[:, ::-1], pet[::-1]
-    return np.ascontiguousarray(out), np.ascontiguousarray(pet)
+    return out
+
+
+def _mirrored(volumes: Volume) -> Volume:
+    return np.ascontiguousarray(volumes[:, ::-1])
+
+
+def _moved(volumes: Volume, matrix: npt.NDArray[np.float64], voxel_mm: float) -> Volume:
+    return np.stack([_move(volume, matrix, voxel_mm) for volume in volumes])
 
 
 def _move(volume: Volume, matrix: npt.NDArray[np.float64], voxel_mm: float) -> Volume:

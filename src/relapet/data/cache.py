@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from relapet.data.volumes import MriScaling, load_condition, load_pet
+from relapet.data.volumes import MriScaling, load_mri, load_pet
 from relapet.errors import VolumeError
 from relapet.files import atomic_path, sha256
 from relapet.imaging.bids import VisitFiles
@@ -42,8 +42,8 @@ class Cache:
     def add(self, files: VisitFiles, tracers: Sequence[TracerSpec]) -> None:
         """Read one visit into the cache, or find it there; raises SubjectError for unusable files."""
         sources = [path for path in (files.t1w, files.flair, files.mask) if path is not None]
-        condition = partial(load_condition, files, self.grid, self.mri_scaling)
-        self._store(f"{files.visit.stem} condition", sources, condition)
+        mri = partial(load_mri, files, self.grid, self.mri_scaling)
+        self._store(f"{files.visit.stem} condition", sources, mri)
         for tracer in tracers:
             path = files.pet.get(tracer.name)
             if path is not None:
@@ -53,7 +53,7 @@ class Cache:
                     f"{files.visit.stem} {tracer.name}", sources, partial(load_pet, path, tracer, self.grid)
                 )
 
-    def condition(self, files: VisitFiles) -> Half:
+    def mri(self, files: VisitFiles) -> Half:
         """Scaled T1w and FLAIR, ``(2, X, Y, Z)``."""
         return self._read(f"{files.visit.stem} condition")
 
@@ -69,7 +69,7 @@ class Cache:
             except OSError as error:
                 raise VolumeError(f"{path} cannot be read ({error.strerror}); check it.") from error
             digests.append(f"{path.name} {self.checksums[str(path)]}")
-        # The version stands for how volumes are scaled: raise it when `load_condition` changes.
+        # The version stands for how volumes are scaled: raise it when `load_mri` changes.
         recipe = " ".join([_VERSION, self.grid.name, self.mri_scaling, key, *digests])
         target = self.folder / f"{hashlib.sha256(recipe.encode()).hexdigest()[:24]}.npy"
         if not target.is_file():

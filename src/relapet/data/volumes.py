@@ -20,7 +20,7 @@ Window = tuple[float, float]
 """SUVr that become -1 and 1."""
 MriScaling = Literal["robust", "minmax"]
 MODALITIES = ("T1w", "FLAIR")
-"""The condition's channels in order."""
+"""The MRI channels in order."""
 BACKGROUND = -1.0
 """Value outside the brain, and everywhere in a modality that is absent."""
 _TISSUE = 0.4
@@ -49,6 +49,15 @@ def scale_mri(volume: Volume, mask: Mask, scaling: MriScaling = "robust") -> Vol
     return np.where(mask, np.clip(scaled, -1, 1), BACKGROUND).astype(np.float32)
 
 
+def withhold(mri: Volume, channel: int | None) -> Volume:
+    """The MRI ``(2, X, Y, Z)`` without one channel (None: as it is); where the other is absent, that one stays."""
+    if channel is None or not (mri[1 - channel] > BACKGROUND).any():
+        return mri
+    left = mri.copy()
+    left[channel] = BACKGROUND
+    return left
+
+
 def suvr_to_model(suvr: Volume, window: Window) -> Volume:
     """SUVr to [-1, 1] by a window; what lies outside it is clipped."""
     low, high = window
@@ -59,11 +68,6 @@ def model_to_suvr(values: Volume, window: Window) -> Volume:
     """[-1, 1] back to SUVr; the inverse of `suvr_to_model`."""
     low, high = window
     return ((values + 1) / 2 * (high - low) + low).astype(np.float32)
-
-
-def templates_of(mean_suvr: dict[str, Volume], windows: dict[str, Window]) -> dict[str, Volume]:
-    """Template channel of each tracer, [-1, 1], from its mean SUVr map over the training subjects."""
-    return {name: suvr_to_model(volume, windows[name]) for name, volume in mean_suvr.items()}
 
 
 def own_range(suvr: Volume) -> Window:
@@ -90,9 +94,9 @@ def load_pet(path: Path, tracer: TracerSpec, grid: Grid) -> Volume:
     return load_on_grid(path, grid) if is_model_ready(path) else load_suvr(path, tracer, grid)
 
 
-def load_condition(files: VisitFiles, grid: Grid, scaling: MriScaling = "robust") -> Volume:
-    """The model's input of one visit: T1w and FLAIR scaled, ``(2, X, Y, Z)``; an absent one is background."""
-    *volumes, mask = _load_mri(files, grid)
+def load_mri(files: VisitFiles, grid: Grid, scaling: MriScaling = "robust") -> Volume:
+    """The MRI of one visit as a model sees it: T1w and FLAIR scaled, ``(2, X, Y, Z)``; an absent one is background."""
+    *volumes, mask = _load_images(files, grid)
     channels = []
     for path, volume in zip((files.t1w, files.flair), volumes, strict=True):
         if volume is None:
@@ -105,7 +109,7 @@ def load_condition(files: VisitFiles, grid: Grid, scaling: MriScaling = "robust"
     return np.stack(channels)
 
 
-def _load_mri(files: VisitFiles, grid: Grid) -> tuple[Volume | None, Volume | None, Mask]:
+def _load_images(files: VisitFiles, grid: Grid) -> tuple[Volume | None, Volume | None, Mask]:
     """T1w, FLAIR and brain mask on a grid; another pipeline's are masked and resampled."""
     if files.mask is None:
         raise SubjectError(f"{files.visit.stem} has no brain mask; run relapet preprocess on it.")

@@ -42,9 +42,11 @@ class Grid:
 GRIDS: dict[str, Grid] = {
     "1mm": Grid("1mm", 1.0, (160, 180, 160)),
     "2.5mm": Grid("2.5mm", 2.5, (64, 72, 64)),
-    # 3 and 4 mm do not divide the field of view into multiples of 8: padded evenly on both sides.
+    # 3, 4 and 8 mm do not divide the field of view into multiples of 8: padded evenly on both sides.
     "3mm": Grid("3mm", 3.0, (56, 64, 56)),
     "4mm": Grid("4mm", 4.0, (40, 48, 40)),
+    # For trying out a method or a test: coarser than PET itself.
+    "8mm": Grid("8mm", 8.0, (24, 24, 24)),
 }
 
 

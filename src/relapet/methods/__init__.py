@@ -2,23 +2,37 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from relapet.errors import InputError
-from relapet.methods.rela import Rela, RelaConfig
+from relapet.methods.linear import Linear
+from relapet.methods.regression import Regression
+from relapet.methods.rela import Rela
+from relapet.methods.tracer_mean import TracerMean
+from relapet.model.interface import DataFacts, Method
 
-METHODS = {"rela": Rela}
-MethodConfig = RelaConfig
-"""Union of the Config classes of every method (discriminated by ``name``)."""
+METHODS: dict[str, Any] = {
+    "tracer_mean": TracerMean,
+    "linear": Linear,
+    "regression": Regression,
+    "rela": Rela,
+}
+"""By the name that settings use; each is a class made as ``Class(Class.Config(...), facts)``."""
 
 
-def build_method(config: dict[str, Any]) -> Rela:
-    """Build a method from its settings as a run folder's config.yaml holds them."""
-    name = config.get("name")
-    if name not in METHODS:
+def find_method(name: object) -> Any:
+    """The class of a method; raises InputError listing those there are."""
+    if not isinstance(name, str) or name not in METHODS:
         raise InputError(f"Unknown method {name!r}; there are: {', '.join(METHODS)}.")
-    method = METHODS[name]
-    return method(method.Config.model_validate(config))
+    return METHODS[name]
 
 
-__all__ = ["METHODS", "MethodConfig", "build_method"]
+def build_method(config: Mapping[str, Any], facts: DataFacts) -> Method:
+    """Build a method from its settings as a run folder's config.yaml holds them, and what is known of the data."""
+    method = find_method(config.get("name"))
+    built: Method = method(method.Config.model_validate(config), facts)
+    return built
+
+
+__all__ = ["METHODS", "build_method", "find_method"]

@@ -5,19 +5,30 @@ Source: Yu et al. 2026, arXiv:2602.21345. With ``adversarial_weight: 0`` it is F
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional
 
-from relapet.model.diffusion import Prediction, scaled_linear_schedule
+from relapet.model.diffusion import scaled_linear_schedule
 from relapet.model.discriminator import Discriminator, DiscriminatorConfig
 from relapet.model.generator import Generator, GeneratorConfig
-from relapet.model.interface import Batch, Draws, Losses, Phase
+from relapet.model.interface import (
+    Batch,
+    Condition,
+    DataFacts,
+    Draws,
+    Losses,
+    Method,
+    MethodConfig,
+    OnStep,
+    Phase,
+    SampleSettings,
+    adam,
+)
 from relapet.model.losses import (
     ADVERSARIAL_LOSSES,
     AdversarialKind,
@@ -25,12 +36,12 @@ from relapet.model.losses import (
     annealed,
     gradient_penalty,
 )
+from relapet.model.parametrisation import Prediction, parametrised
+from relapet.model.samplers import SAMPLERS
 
 
-class RelaConfig(BaseModel):
+class RelaConfig(MethodConfig):
     """Settings of RelA-Diffusion."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: Literal["rela"] = Field("rela", description="the method")
     generator: GeneratorConfig = Field(GeneratorConfig(), description="the U-Net")
@@ -40,16 +51,15 @@ class RelaConfig(BaseModel):
     timesteps: int = Field(1000, ge=2, description="T, the length of the noise schedule")
     beta_first: float = Field(5e-4, gt=0, description="first beta of the scaled-linear schedule")
     beta_last: float = Field(1.95e-2, gt=0, description="last beta of the scaled-linear schedule")
-    prediction: Prediction = Field("x0", description="what the network predicts: eps (as published), x0 or v")
-    residual: bool = Field(
-        False,
-        description="x0 is predicted as a difference from the template (needs data.template and prediction x0)",
+    prediction: Prediction = Field(
+        "x0",
+        description="what the network predicts: eps (as published), v, or x0 (a residual where there is a prior)",
     )
     residual_sd: float = Field(
         0,
         ge=0,
         lt=1,
-        description="SD of that difference, 1 being half the SUVr window: the network then sees what x_t says of it, "
+        description="SD of the residual, 1 being half the SUVr window: the network then sees what x_t says of it, "
         "and adds to that in units of what is still unknown (EDM's preconditioning); 0: plain x0",
     )
     target_weight: float = Field(
@@ -75,10 +85,8 @@ class RelaConfig(BaseModel):
 
     @model_validator(mode="after")
     def _check(self) -> RelaConfig:
-        if self.residual and (self.prediction != "x0" or self.generator.condition_channels != 3):
-            raise ValueError("residual needs prediction: x0 and generator.condition_channels: 3")
-        if self.residual_sd and not self.residual:
-            raise ValueError("residual_sd needs residual: true")
+        if self.residual_sd and self.prediction != "x0":
+            raise ValueError(f"residual_sd needs prediction: x0, not {self.prediction}")
         return self
 
 
@@ -88,37 +96,39 @@ class _Step:
 
     batch: Batch
     target: Tensor
-    output: Tensor
+    prediction: Tensor
     x0_hat: Tensor
     t: Tensor
     number: int
     """Of the training step, from 0."""
 
 
-class Rela:
-    """RelA-Diffusion as a `relapet.model.interface.Method`."""
+class Rela(Method):
+    """RelA-Diffusion: diffusion with an L1 on the clean prediction and a relativistic critic at every timestep."""
 
     Config = RelaConfig
+    deployed = ("generator",)
 
-    def __init__(self, config: RelaConfig) -> None:
+    def __init__(self, config: RelaConfig, facts: DataFacts) -> None:
         self.config = config
         self.schedule = scaled_linear_schedule(config.timesteps, config.beta_first, config.beta_last)
-        self.networks = nn.ModuleDict({"generator": Generator(config.generator)})
+        self.parametrisation = parametrised(self.schedule, config.prediction, facts.prior, config.residual_sd)
+        self.networks = nn.ModuleDict({"generator": Generator(config.generator, facts)})
         if config.adversarial_weight > 0:
-            self.networks["discriminator"] = Discriminator(config.discriminator)
+            self.networks["discriminator"] = Discriminator(config.discriminator, facts)
 
     def phases(self) -> list[Phase]:
         """The critic first, then the generator on the same clean prediction."""
-        generator = Phase("generator", self.networks["generator"], self._generator_loss)
+        generator = Phase("generator", (self.networks["generator"],), self._generator_loss)
         if "discriminator" not in self.networks:
             return [generator]
         discriminator = Phase(
             "discriminator",
-            self.networks["discriminator"],
+            (self.networks["discriminator"],),
             self._discriminator_loss,
             lr_ratio=self.config.discriminator_lr_ratio,
-            betas=self.config.discriminator_betas,
-            start_step=self.config.adversarial_start,
+            optimizer=adam(self.config.discriminator_betas),
+            first_step=self.config.adversarial_start,
             detached=True,
         )
         return [discriminator, generator]
@@ -127,38 +137,25 @@ class Rela:
         """Draw ``t`` and ``eps``, and predict."""
         t = draws.integers(self.config.timesteps).to(batch.pet.device)
         eps = draws.normal(batch.pet)
-        x_t = self.schedule.add_noise(batch.pet, eps, t)
-        output = self._predict(x_t, t, batch.condition, batch.tracer)
-        x0_hat = self.schedule.to_x0(self.config.prediction, output, x_t, t).clamp(-1, 1)
-        target = self.schedule.target(self.config.prediction, batch.pet, eps, t)
-        return _Step(batch, target, output, x0_hat, t, step)
-
-    def _predict(self, x_t: Tensor, t: Tensor, condition: Tensor, tracer: Tensor) -> Tensor:
-        """What `RelaConfig.prediction` names."""
-        generator: Callable[..., Tensor] = self.networks["generator"]
-        if not self.config.residual:
-            return generator(x_t, t, condition, tracer)
-        template = condition[:, 2:3]
-        if not (sd := self.config.residual_sd):
-            return template + generator(x_t, t, condition, tracer)
-        known, unknown = self.schedule.wiener(x_t, template, t, sd)
-        # The noise that says nothing of the volume is taken out of the input, so that it need not be learned away.
-        return template + known + unknown * generator(known / sd, t, condition, tracer)
+        x_t = self.schedule.mix(batch.pet, eps, t)
+        prediction = self.parametrisation.predict(self.networks["generator"], x_t, t, batch.condition)
+        x0_hat = self.parametrisation.clean(prediction, x_t, t).clamp(-1, 1)
+        target = self.parametrisation.target(batch.pet, eps, t)
+        return _Step(batch, target, prediction, x0_hat, t, step)
 
     def _generator_loss(self, step: _Step) -> Losses:
         """L_G = L_noise + L_image + lambda L_advG."""
         c = self.config
         losses = {
-            "target": functional.mse_loss(step.output, step.target),
+            "target": functional.mse_loss(step.prediction, step.target),
             "image": functional.l1_loss(step.x0_hat, step.batch.pet),
         }
         total = c.target_weight * losses["target"] + c.image_weight * losses["image"]
         if "discriminator" in self.networks and step.number >= c.adversarial_start:
-            critic = self.networks["discriminator"]
-            batch = step.batch
-            fake = critic(step.x0_hat, batch.condition, batch.tracer, step.t)
+            critic, batch = self.networks["discriminator"], step.batch
+            fake = critic(step.x0_hat, batch.condition, step.t)
             with torch.no_grad():
-                real = critic(batch.pet, batch.condition, batch.tracer, step.t)
+                real = critic(batch.pet, batch.condition, step.t)
             loss = ADVERSARIAL_LOSSES[c.adversarial_loss].generator
             losses["adversarial"] = loss(fake_logits=fake, real_logits=real)
             total = total + c.adversarial_weight * losses["adversarial"]
@@ -170,8 +167,8 @@ class Rela:
         penalised = c.penalty_weight > 0
         real_input = batch.pet.detach().requires_grad_(penalised)
         fake_input = step.x0_hat.detach().requires_grad_(penalised)
-        real = critic(real_input, batch.condition, batch.tracer, step.t)
-        fake = critic(fake_input, batch.condition, batch.tracer, step.t)
+        real = critic(real_input, batch.condition, step.t)
+        fake = critic(fake_input, batch.condition, step.t)
         loss = ADVERSARIAL_LOSSES[c.adversarial_loss].discriminator
         losses = {"adversarial": loss(real_logits=real, fake_logits=fake)}
         total = losses["adversarial"]
@@ -182,7 +179,15 @@ class Rela:
             total = total + gamma / 2 * (losses["r1"] + losses["r2"])
         return {"total": total, **losses}
 
-    def denoise(self, x_t: Tensor, t: Tensor, condition: Tensor, tracer: Tensor) -> Tensor:
-        """The clean prediction in [-1, 1]."""
-        output = self._predict(x_t, t, condition, tracer)
-        return self.schedule.to_x0(self.config.prediction, output, x_t, t).clamp(-1, 1)
+    def sample(
+        self, condition: Condition, settings: SampleSettings, draws: Draws, on_step: OnStep | None = None
+    ) -> Tensor:
+        """Walk from white noise to a volume."""
+        generator, volumes = self.networks["generator"], condition.volumes()
+
+        def denoise(x_t: Tensor, t: Tensor) -> Tensor:
+            prediction = self.parametrisation.predict(generator, x_t, t, condition)
+            return self.parametrisation.clean(prediction, x_t, t).clamp(-1, 1)
+
+        sampler = SAMPLERS[settings.sampler]
+        return sampler(denoise, self.schedule, lambda: draws.normal(volumes), settings.steps, on_step)

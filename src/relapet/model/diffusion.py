@@ -1,92 +1,116 @@
-"""The noise schedule, q(x_t | x_0), conversions between predictions, and the ancestral step.
+"""The noise process of diffusion models: q(x_t | x_0), the ancestral step, and the times that samplers walk.
 
 Notation of Ho et al. 2020 (DDPM) and Song et al. 2021 (DDIM): ``x_0`` clean, ``eps`` standard normal,
-``x_t = sqrt(abar_t) x_0 + sqrt(1 - abar_t) eps``. Volumes are ``(B, 1, X, Y, Z)``, timesteps ``t`` are integers
+``x_t = sqrt(abar_t) x_0 + sqrt(1 - abar_t) eps``. Volumes are ``(B, K, X, Y, Z)``, timesteps ``t`` are integers
 ``(B,)`` in ``0 .. T-1``; ``t = -1`` means the clean volume (``abar_{-1} = 1``).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, field
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
-Prediction = Literal["eps", "x0", "v"]
-"""What is predicted: the noise, the clean volume, or v = sqrt(abar) eps - sqrt(1-abar) x_0."""
+from relapet.errors import InputError
+
+
+class NoiseProcess(Protocol):
+    """What a sampler asks of a process that leads from noise to a clean volume."""
+
+    def times(self, steps: int) -> list[int]:
+        """The timesteps of ``steps`` network calls, noisiest first; raises InputError for a number that cannot be."""
+        ...
+
+    def start(self, noise: Tensor) -> Tensor:
+        """The noisiest volume, from standard noise."""
+        ...
+
+    def mix(self, x_0: Tensor, noise: Tensor, t: Tensor) -> Tensor:
+        """``x_t`` of a clean volume and noise."""
+        ...
+
+    def noise_in(self, x_t: Tensor, x_0: Tensor, t: Tensor) -> Tensor:
+        """The noise that takes ``x_0`` to ``x_t``."""
+        ...
+
+    def step(self, x_t: Tensor, x_0: Tensor, t: Tensor, s: Tensor, noise: Tensor) -> Tensor:
+        """A sample of q(x_s | x_t, x_0) for an earlier ``s``."""
+        ...
 
 
 @dataclass(frozen=True)
 class Schedule:
-    """The two published tables, ``(T,)`` each, rounded to float32 as every released model was trained with them.
+    """Diffusion by the two published tables, ``(T,)`` each, rounded to float32 as released models were trained.
 
     Coefficients are computed from them in float64 and rounded once.
     """
 
     betas: Tensor
     alpha_bar: Tensor
+    _tables: dict[torch.device, tuple[Tensor, Tensor]] = field(
+        default_factory=dict, compare=False, repr=False
+    )
+    """By device: abar and the log of its running product without rounding, ``(T + 1,)`` float64, clean first."""
 
     @property
     def length(self) -> int:
         """The number of timesteps T."""
         return len(self.alpha_bar)
 
+    def times(self, steps: int) -> list[int]:
+        """Timesteps from T-1 downward, evenly spaced from the end.
+
+        The first step always starts at pure noise (Lin et al. 2024, "Common diffusion noise schedules and sample
+        steps are flawed", table 2). Raises InputError for more steps than there are timesteps.
+        """
+        if not 1 <= steps <= self.length:
+            raise InputError(
+                f"Sampling steps must lie in 1 to {self.length}, not {steps}; change their number."
+            )
+        return [round(self.length - i * self.length / steps) - 1 for i in range(steps)]
+
+    def start(self, noise: Tensor) -> Tensor:
+        """Pure noise: the little signal that is left at T-1 is taken for none."""
+        return noise
+
+    def _on(self, device: torch.device) -> tuple[Tensor, Tensor]:
+        # A table on the volume's own device: an index must not wait for the accelerator at every call.
+        if device not in self._tables:
+            abar = torch.cat([torch.ones(1), self.alpha_bar]).double()
+            log_alpha = torch.cat(
+                [torch.zeros(1, dtype=torch.float64), (-self.betas.double()).log1p().cumsum(0)]
+            )
+            self._tables[device] = (abar.to(device), log_alpha.to(device))
+        return self._tables[device]
+
     def _alpha_bar(self, t: Tensor) -> Tensor:
-        padded = torch.cat([torch.ones(1), self.alpha_bar]).double()
-        return padded[t.cpu() + 1]
+        return self._on(t.device)[0][t + 1]
 
     def signal_and_noise(self, t: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
         """``sqrt(abar_t)`` and ``sqrt(1 - abar_t)``, each ``(B, 1, 1, 1, 1)``, on the device of ``like``."""
         abar = self._alpha_bar(t)
         return _per_volume(abar.sqrt(), like), _per_volume((1 - abar).sqrt(), like)
 
-    def add_noise(self, x_0: Tensor, eps: Tensor, t: Tensor) -> Tensor:
+    def mix(self, x_0: Tensor, noise: Tensor, t: Tensor) -> Tensor:
         """``x_t = sqrt(abar_t) x_0 + sqrt(1 - abar_t) eps`` (DDPM, equation 4)."""
-        signal, noise = self.signal_and_noise(t, x_0)
-        return signal * x_0 + noise * eps
+        signal, deviation = self.signal_and_noise(t, x_0)
+        return signal * x_0 + deviation * noise
 
-    def target(self, kind: Prediction, x_0: Tensor, eps: Tensor, t: Tensor) -> Tensor:
-        """What a network of this kind should put out."""
-        if kind == "eps":
-            return eps
-        if kind == "x0":
-            return x_0
-        signal, noise = self.signal_and_noise(t, x_0)
-        return signal * eps - noise * x_0
-
-    def to_x0(self, kind: Prediction, output: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
-        """The clean prediction ``x0_hat`` from the network's output, not clamped."""
-        if kind == "x0":
-            return output
-        signal, noise = self.signal_and_noise(t, x_t)
-        if kind == "eps":
-            return (x_t - noise * output) / signal
-        return signal * x_t - noise * output  # v (Salimans and Ho 2022, appendix D)
-
-    def to_eps(self, x_0: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
+    def noise_in(self, x_t: Tensor, x_0: Tensor, t: Tensor) -> Tensor:
         """The noise that takes ``x_0`` to ``x_t``."""
         signal, noise = self.signal_and_noise(t, x_t)
         return (x_t - signal * x_0) / noise
 
-    def wiener(self, x_t: Tensor, centre: Tensor, t: Tensor, sd: float) -> tuple[Tensor, Tensor]:
-        """What ``x_t`` alone says of ``x_0`` where each voxel of it is normal about ``centre`` with deviation ``sd``.
-
-        Its posterior mean about the centre, ``(B, 1, X, Y, Z)``, and posterior deviation, ``(B, 1, 1, 1, 1)``: c_skip
-        and c_out of Karras et al. 2022 (EDM, table 1), for a process that keeps the variance.
-        """
-        signal, noise = self.signal_and_noise(t, x_t)
-        variance = (signal * sd).square() + noise.square()
-        return signal * sd**2 / variance * (x_t - signal * centre), sd * noise / variance.sqrt()
-
-    def posterior_step(self, x_t: Tensor, x_0: Tensor, t: Tensor, s: Tensor, noise: Tensor) -> Tensor:
+    def step(self, x_t: Tensor, x_0: Tensor, t: Tensor, s: Tensor, noise: Tensor) -> Tensor:
         """One ancestral step from ``t`` to any earlier ``s``: a sample of q(x_s | x_t, x_0) (DDPM, equations 6, 7).
 
-        ``noise`` is standard normal, ``(B, 1, X, Y, Z)``; where ``s`` is -1 the variance is 0.
+        ``noise`` is standard normal, ``(B, K, X, Y, Z)``; where ``s`` is -1 the variance is 0.
         """
         abar_t, abar_s = self._alpha_bar(t), self._alpha_bar(s)
-        log_alpha = torch.cat([torch.zeros(1, dtype=torch.float64), (-self.betas.double()).log1p().cumsum(0)])
-        alpha = (log_alpha[t.cpu() + 1] - log_alpha[s.cpu() + 1]).exp()  # signal power kept from s to t
+        log_alpha = self._on(t.device)[1]
+        alpha = (log_alpha[t + 1] - log_alpha[s + 1]).exp()  # signal power kept from s to t
         weight_x0 = abar_s.sqrt() * (1 - alpha) / (1 - abar_t)
         weight_xt = alpha.sqrt() * (1 - abar_s) / (1 - abar_t)
         deviation = ((1 - abar_s) / (1 - abar_t) * (1 - alpha)).sqrt()

@@ -10,6 +10,8 @@ from monai.networks.nets.diffusion_model_unet import get_timestep_embedding
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor, nn
 
+from relapet.model.interface import Condition, DataFacts
+
 _TIMESTEP_WAVES = 32
 """Sines and cosines that a timestep is written in."""
 _SLOPE = 0.2
@@ -27,34 +29,33 @@ class DiscriminatorConfig(BaseModel):
     )
     channels: int = Field(16, ge=1, description="channels of the first layer; doubled at each further one")
     layers: int = Field(3, ge=1, description="strided layers after the first (patch) or in all (conditional)")
-    tracer_slots: int = Field(8, ge=1, description="rows of the tracer embedding (conditional)")
-    told_timestep: bool = Field(
+    timestep_conditioned: bool = Field(
         False, description="whether it knows the noise level that a prediction was made at (conditional)"
     )
 
     @model_validator(mode="after")
     def _check(self) -> DiscriminatorConfig:
-        if self.told_timestep and self.kind == "patch":
+        if self.timestep_conditioned and self.kind == "patch":
             raise ValueError(
-                "told_timestep needs kind: conditional; the published discriminator sees PET alone"
+                "timestep_conditioned needs kind: conditional; the published discriminator sees PET alone"
             )
         return self
 
 
 class Discriminator(nn.Module):
-    """``forward(pet, condition, tracer, t)``: patch logits, higher for more real.
+    """``forward(pet, condition, t)``: patch logits of PET ``(B, 1, X, Y, Z)``, higher for more real.
 
     ``t`` is the timestep ``(B,)`` of the prediction that is judged, or that the measured PET is paired with.
     """
 
-    def __init__(self, config: DiscriminatorConfig) -> None:
+    def __init__(self, config: DiscriminatorConfig, facts: DataFacts) -> None:
         super().__init__()
-        self.body = _Patch(config) if config.kind == "patch" else _Conditional(config)
+        self.body = _Patch(config) if config.kind == "patch" else _Conditional(config, facts.tracer_slots)
 
-    def forward(self, pet: Tensor, condition: Tensor, tracer: Tensor, t: Tensor) -> Tensor:
+    def forward(self, pet: Tensor, condition: Condition, t: Tensor) -> Tensor:
         """See the class. Always in float32: the penalties differentiate twice, which half precision does not bear."""
         with torch.autocast(pet.device.type, enabled=False):
-            logits: Tensor = self.body(pet, condition, tracer, t)
+            logits: Tensor = self.body(pet, condition, t)
         return logits
 
 
@@ -69,17 +70,17 @@ class _Patch(nn.Module):
             num_layers_d=config.layers,
         )
 
-    def forward(self, pet: Tensor, condition: Tensor, tracer: Tensor, t: Tensor) -> Tensor:
+    def forward(self, pet: Tensor, condition: Condition, t: Tensor) -> Tensor:
         return self.network(pet)[-1]  # type: ignore[no-any-return]  # MONAI lists every layer's output
 
 
 class _Conditional(nn.Module):
     """Strided convolutions without normalisation; tracer and timestep by projection (Miyato and Koyama 2018).
 
-    Sees T1w and FLAIR alone of the condition: a template channel would tell it nothing of the person.
+    Sees T1w and FLAIR alone of the condition: a prior would tell it nothing that they do not.
     """
 
-    def __init__(self, config: DiscriminatorConfig) -> None:
+    def __init__(self, config: DiscriminatorConfig, tracer_slots: int) -> None:
         super().__init__()
         widths = [config.channels * 2**i for i in range(config.layers)]
         layers: list[nn.Module] = []
@@ -93,13 +94,13 @@ class _Conditional(nn.Module):
                 # hundreds of steps; this one keeps its variance (He et al. 2015).
                 nn.init.kaiming_normal_(layer.weight, a=_SLOPE)
                 nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
-        self.tracer = nn.Embedding(config.tracer_slots, widths[-1])
+        self.tracer = nn.Embedding(tracer_slots, widths[-1])
         nn.init.zeros_(self.tracer.weight)
-        self.timestep = _timestep_layers(widths[-1]) if config.told_timestep else None
+        self.timestep = _timestep_layers(widths[-1]) if config.timestep_conditioned else None
 
-    def forward(self, pet: Tensor, condition: Tensor, tracer: Tensor, t: Tensor) -> Tensor:
-        features = self.features(torch.cat([pet, condition[:, :2]], dim=1))
-        direction = self.tracer(tracer)
+    def forward(self, pet: Tensor, condition: Condition, t: Tensor) -> Tensor:
+        features = self.features(torch.cat([pet, condition.mri], dim=1))
+        direction = self.tracer(condition.tracer[:, 0])
         if self.timestep is not None:
             waves = get_timestep_embedding(t, _TIMESTEP_WAVES).to(direction.dtype)
             direction = direction + self.timestep(waves)

@@ -1,4 +1,4 @@
-"""The generator G(x_t, c, t, k): MONAI core's diffusion U-Net, T1w + FLAIR concatenated, tracer embedded."""
+"""The generator G(x_t, c, t, k): MONAI core's diffusion U-Net, the condition concatenated, the tracer embedded."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from relapet.errors import InputError
+from relapet.model.interface import Condition, DataFacts, Targets
 
 
 class GeneratorConfig(BaseModel):
@@ -26,33 +27,35 @@ class GeneratorConfig(BaseModel):
     attention: Literal["lowest", "none"] = Field(
         "none", description="self-attention at the lowest level (as published), or nowhere"
     )
-    condition_channels: Literal[2, 3] = Field(
-        2, description="T1w and FLAIR; 3: also the template, the tracer's mean over training subjects"
-    )
     checkpointing: bool = Field(
         False, description="recompute each block in the backward pass: less memory, a third more time"
     )
-    tracer_slots: int = Field(8, ge=1, description="rows of the tracer embedding (highest tracer index + 1)")
 
 
 class Generator(nn.Module):
-    """``forward(x_t, t, condition, tracer)``: the raw output, ``(B, 1, X, Y, Z)``, in float32."""
+    """``forward(x_t, t, condition)``: the raw output, ``(B, K, X, Y, Z)``, in float32.
 
-    def __init__(self, config: GeneratorConfig) -> None:
+    Its channels follow from the data: ``x_t`` and, of the condition, the MRI and the prior where there is one. For one
+    tracer at a time (K = 1, as published) the tracer is embedded; for all at once each has a channel of its own.
+    """
+
+    def __init__(self, config: GeneratorConfig, facts: DataFacts, targets: Targets = "one") -> None:
         super().__init__()
         self.config = config
+        count = facts.tracers if targets == "all" else 1
+        self.embedded = targets == "one"
         attention = config.attention == "lowest"
         levels = len(config.channels)
         self.unet = DiffusionModelUNet(
             spatial_dims=3,
-            in_channels=1 + config.condition_channels,
-            out_channels=1,
+            in_channels=count + 2 + (count if facts.prior else 0),
+            out_channels=count,
             channels=config.channels,
             attention_levels=(False,) * (levels - 1) + (attention,),
             num_res_blocks=config.residual_blocks,
             num_head_channels=config.channels[-1],
             norm_num_groups=config.norm_groups,
-            num_class_embeds=config.tracer_slots,
+            num_class_embeds=facts.tracer_slots if self.embedded else None,
             # The published network has cross-attention layers; without a context they attend to themselves.
             with_conditioning=attention,
             cross_attention_dim=config.channels[-1] if attention else None,
@@ -67,7 +70,7 @@ class Generator(nn.Module):
                 if isinstance(module, DiffusionUNetResnetBlock | SpatialTransformer):
                     module.forward = _recomputed(module.forward)
 
-    def forward(self, x_t: Tensor, t: Tensor, condition: Tensor, tracer: Tensor) -> Tensor:
+    def forward(self, x_t: Tensor, t: Tensor, condition: Condition) -> Tensor:
         """See the class. Raises InputError for a grid whose sides the levels do not divide."""
         factor = 2 ** (len(self.config.channels) - 1)
         if any(side % factor for side in x_t.shape[2:]):
@@ -75,8 +78,9 @@ class Generator(nn.Module):
                 f"The grid {tuple(x_t.shape[2:])} cannot be halved {len(self.config.channels) - 1} times; "
                 f"use a grid whose sides are multiples of {factor}."
             )
-        inputs = torch.cat([x_t, condition], dim=1).contiguous(memory_format=torch.channels_last_3d)
-        output: Tensor = self.unet(inputs, timesteps=t, class_labels=tracer)
+        inputs = torch.cat([x_t, condition.known()], dim=1).contiguous(memory_format=torch.channels_last_3d)
+        labels = condition.tracer[:, 0] if self.embedded else None
+        output: Tensor = self.unet(inputs, timesteps=t, class_labels=labels)
         return output.float() if output.dtype in (torch.float16, torch.bfloat16) else output
 
 

@@ -1,79 +1,60 @@
-"""Samplers: short pure functions that see only "noisy in, clean out".
+"""Samplers: short pure functions that see only "noisy in, clean out" and a noise process.
 
-Each is ``sample(denoise, noise, schedule, steps, generator, on_step)``: ``denoise(x_t, t)`` gives the clean
-prediction (the wrapper has bound condition and tracer), ``noise`` is ``x_{T-1}``, ``(B, 1, X, Y, Z)``.
+Each is ``sample(denoise, process, fresh, steps, on_step)``: ``denoise(x_t, t)`` gives the clean prediction (the
+caller has bound the condition), ``fresh()`` draws noise of the volumes' shape, ``(B, K, X, Y, Z)``; the first draw is
+where the walk starts.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
 
-from relapet.errors import InputError
-from relapet.model.diffusion import Schedule
+from relapet.model.diffusion import NoiseProcess
+from relapet.model.interface import OnStep
 
 Denoise = Callable[[Tensor, Tensor], Tensor]
-OnStep = Callable[[int, int], None]
-Sampler = Callable[[Denoise, Tensor, Schedule, int, torch.Generator | None, OnStep | None], Tensor]
-
-
-def trailing_timesteps(length: int, steps: int) -> list[int]:
-    """Timesteps from T-1 downward, evenly spaced from the end.
-
-    The first step always starts at pure noise (Lin et al. 2024, "Common diffusion noise schedules and sample
-    steps are flawed", table 2).
-    """
-    if not 1 <= steps <= length:
-        raise InputError(f"Sampling steps must lie in 1 to {length}, not {steps}; change --steps.")
-    return [round(length - i * length / steps) - 1 for i in range(steps)]
+Fresh = Callable[[], Tensor]
+Sampler = Callable[[Denoise, NoiseProcess, Fresh, int, OnStep | None], Tensor]
 
 
 def ddim(
-    denoise: Denoise,
-    noise: Tensor,
-    schedule: Schedule,
-    steps: int,
-    generator: torch.Generator | None = None,
-    on_step: OnStep | None = None,
+    denoise: Denoise, process: NoiseProcess, fresh: Fresh, steps: int, on_step: OnStep | None = None
 ) -> Tensor:
     """Deterministic DDIM (Song et al. 2021, equation 12 with sigma 0).
 
     The noise estimate is computed from the clamped clean prediction, so that the two always agree with ``x_t``.
     """
-    x = noise
-    times = trailing_timesteps(schedule.length, steps)
-    for i, (now, following) in enumerate(zip(times, [*times[1:], -1], strict=True)):
-        t = torch.full((len(x),), now, device=x.device)
-        s = torch.full_like(t, following)
+    x = process.start(fresh())
+    for done, t, s in _times(process, steps, x):
         x_0 = denoise(x, t)
-        eps = schedule.to_eps(x_0, x, t)
-        x = schedule.add_noise(x_0, eps, s)
+        x = process.mix(x_0, process.noise_in(x, x_0, t), s)
         if on_step is not None:
-            on_step(i + 1, steps)
+            on_step(done, steps)
     return x
 
 
 def ddpm(
-    denoise: Denoise,
-    noise: Tensor,
-    schedule: Schedule,
-    steps: int,
-    generator: torch.Generator | None = None,
-    on_step: OnStep | None = None,
+    denoise: Denoise, process: NoiseProcess, fresh: Fresh, steps: int, on_step: OnStep | None = None
 ) -> Tensor:
     """Ancestral sampling, strided where ``steps`` is below T: each step samples q(x_s | x_t, x0_hat)."""
-    x = noise
-    times = trailing_timesteps(schedule.length, steps)
-    for i, (now, following) in enumerate(zip(times, [*times[1:], -1], strict=True)):
-        t = torch.full((len(x),), now, device=x.device)
-        s = torch.full_like(t, following)
-        fresh = torch.randn(x.shape, generator=generator, dtype=x.dtype).to(x.device)
-        x = schedule.posterior_step(x, denoise(x, t), t, s, fresh)
+    x = process.start(fresh())
+    for done, t, s in _times(process, steps, x):
+        noise = fresh()
+        x = process.step(x, denoise(x, t), t, s, noise)
         if on_step is not None:
-            on_step(i + 1, steps)
+            on_step(done, steps)
     return x
+
+
+def _times(process: NoiseProcess, steps: int, like: Tensor) -> Iterator[tuple[int, Tensor, Tensor]]:
+    """The number of each step from 1, its timestep and the one it leads to, ``(B,)`` each; -1 is the clean volume."""
+    times = process.times(steps)
+    for done, (now, following) in enumerate(zip(times, [*times[1:], -1], strict=True), 1):
+        t = torch.full((len(like),), now, device=like.device)
+        yield done, t, torch.full_like(t, following)
 
 
 SAMPLERS: dict[str, Sampler] = {"ddim": ddim, "ddpm": ddpm}

@@ -25,9 +25,9 @@ from relapet.messages import Messages, Silent
 from relapet.preprocessing.spatial import load_ants
 from relapet.preprocessing.template_space import bring_to_grid
 from relapet.runs import environment, now
-from relapet.synthesis.config import SampleConfig
 from relapet.synthesis.native import bring_native, native_place
 from relapet.synthesis.outputs import AddIntervals, template_place, write_synthesis
+from relapet.synthesis.sample_config import SampleConfig
 from relapet.synthesis.synthesizer import Synthesis, Synthesizer
 from relapet.tracers import TracerSpec
 from relapet.types import Affine, Json
@@ -81,6 +81,11 @@ def synthesize_dataset(
         _check_native(source, visits)
     if synthesizer.caution:
         messages.warn(synthesizer.caution)
+    if request.sample.count > 1 and not synthesizer.method.random:
+        messages.warn(
+            f"The method {synthesizer.manifest.method} gives one map a tracer, so there is one sample, not "
+            f"{request.sample.count}."
+        )
     prepare_output_folder(out)
     done, failed = [], {}
     with messages.track("synthesize", len(visits)) as advance:
@@ -150,8 +155,7 @@ def _synthesize_visit(
             f"{visit.stem} lies in {found.space} but is not of its size: scaled by {factors} to fit it."
         )
     native = None if back is None else native_place(back, ready.fit, _uri(source, back.t1w))
-    for tracer in request.tracers:
-        synthesis = synthesizer.synthesize(ready, tracer, request.sample, visit.stem)
+    for synthesis in synthesizer.synthesize(ready, request.tracers, request.sample, visit.stem).values():
         sidecar = _sidecar(source, found, synthesis, synthesizer, request.sample, ready.fit)
         if "MNI" in request.spaces:
             place = template_place(synthesizer.grid)
@@ -218,10 +222,12 @@ def _sidecar(
         "WeightsSHA256": synthesizer.run.weights_sha256(),
         **({"WeightsOrigin": manifest.origin} if manifest.origin else {}),
         "Inputs": list(used),
-        "Sampler": sample.sampler,
-        "Steps": sample.steps,
+        **(
+            {"Sampler": sample.sampler, "Steps": sample.steps, "Seeds": list(synthesis.seeds)}
+            if synthesizer.method.random
+            else {}
+        ),
         "Samples": len(synthesis.samples),
-        "Seeds": list(synthesis.seeds),
         "Sources": [_uri(source, path) for path in sources],
         "SoftwareVersions": environment(),
         "Generated": now(),

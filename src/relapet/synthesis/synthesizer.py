@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,16 +12,16 @@ import numpy as np
 import torch
 from scipy import ndimage
 
-from relapet.data.volumes import BACKGROUND, MODALITIES, model_to_suvr, scale_mri, templates_of
+from relapet.data.volumes import BACKGROUND, MODALITIES, model_to_suvr, scale_mri, suvr_to_model
 from relapet.errors import InputError, SubjectError
 from relapet.imaging.grid import Grid, get_grid
 from relapet.imaging.nifti import load_volume
 from relapet.methods import build_method
-from relapet.model.interface import Method
-from relapet.model.samplers import SAMPLERS, OnStep
+from relapet.model.interface import Condition, Draws, Method, OnStep
 from relapet.preprocessing.template_space import ReadyImages, bring_to_grid
 from relapet.runs import Manifest, RunFolder
-from relapet.synthesis.config import SampleConfig
+from relapet.synthesis.priors import Prior, read_prior
+from relapet.synthesis.sample_config import SampleConfig
 from relapet.tracers import TracerSpec, get_tracer
 from relapet.types import Affine, Mask, Volume
 
@@ -63,8 +63,8 @@ class Synthesizer:
     sample: SampleConfig
     run: RunFolder
     device: torch.device
-    templates: dict[str, Volume]
-    """Third condition channel by tracer name; empty for a model trained without."""
+    prior: Prior | None
+    """What the model is told of each PET beforehand; None for a model trained without."""
     half: bool
     """Whether the networks run in bfloat16, as they were trained; sampling itself is float32."""
 
@@ -73,22 +73,19 @@ class Synthesizer:
         """Load a run folder; raises InputError for what is none, is broken or is of a newer version."""
         run = RunFolder(Path(path))
         settings, manifest = run.read_settings(), run.read_manifest()
-        method = build_method(settings["method"])
+        method = build_method(settings["method"], manifest.facts())
         try:
-            method.networks["generator"].load_state_dict(run.read_weights())
-        except RuntimeError as error:
+            for name in method.deployed:
+                method.networks[name].load_state_dict(run.read_weights(name))
+            method.load_fitted(run.read_fitted())
+        except (KeyError, ValueError, RuntimeError) as error:
             raise InputError(f"{run.weights} does not fit {run.config}; train again.") from error
         chosen = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         method.networks.to(chosen, memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
         method.networks.eval()
         sample = SampleConfig.model_validate(settings["sample"])
         half = settings["train"]["precision"] == "bf16-mixed"
-        templates = (
-            templates_of(run.read_training_mean(), {n: r.suvr_window for n, r in manifest.tracers.items()})
-            if settings["data"]["template"]
-            else {}
-        )
-        return cls(method, manifest, sample, run, chosen, templates, half)
+        return cls(method, manifest, sample, run, chosen, read_prior(run, manifest), half)
 
     @property
     def grid(self) -> Grid:
@@ -133,10 +130,11 @@ class Synthesizer:
         ready = bring_to_grid(_loaded(t1w), _loaded(flair), _loaded(mask), self.grid, "the subject")
         update = {"count": samples, "seed": seed}
         sample = self.sample.model_copy(update={k: v for k, v in update.items() if v is not None})
-        return self.synthesize(ready, self.tracer(tracer), sample)
+        spec = self.tracer(tracer)
+        return self.synthesize(ready, [spec], sample)[spec.name]
 
-    def condition(self, images: ReadyImages, tracer: TracerSpec, name: str) -> Volume:
-        """The model's input, ``(2 or 3, X, Y, Z)``; raises SubjectError where a needed modality is missing."""
+    def mri(self, images: ReadyImages, name: str) -> Volume:
+        """The MRI as the model sees it, ``(2, X, Y, Z)``; raises SubjectError where a needed modality is missing."""
         channels = []
         for modality, given in zip(MODALITIES, (images.t1w, images.flair), strict=True):
             volume = given if modality in self.manifest.inputs else None
@@ -152,55 +150,51 @@ class Synthesizer:
                 channels.append(scale_mri(volume, images.mask, self.manifest.mri_scaling))
             except ValueError as error:
                 raise SubjectError(f"{name}: {modality}: {error}; check the image and its mask.") from error
-        if self.templates:
-            channels.append(self.templates[tracer.name])
         return np.stack(channels)
 
-    @torch.no_grad()
     def synthesize(
         self,
         images: ReadyImages,
-        tracer: TracerSpec,
+        tracers: Sequence[TracerSpec],
         sample: SampleConfig,
         name: str = "the subject",
         on_step: OnStep | None = None,
-    ) -> Synthesis:
-        """Draw ``sample.count`` SUVr maps of one tracer, one after another to keep memory low."""
-        condition = torch.from_numpy(self.condition(images, tracer, name))[None].to(self.device)
-        index = torch.tensor([tracer.index], device=self.device)
+    ) -> dict[str, Synthesis]:
+        """Draw ``sample.count`` SUVr maps of each tracer, one after another to keep memory low; by tracer name."""
+        mri = self.mri(images, name)
         rim = _within(images.mask, _RIM_MM / images.grid.voxel_size)
-        seeds = tuple(sample.seed + i for i in range(sample.count))
-        maps = [self._draw(condition, index, seed, sample, on_step) for seed in seeds]
-        suvr = tuple(
-            np.where(rim, np.maximum(model_to_suvr(m, tracer.suvr_window), 0), 0).astype(np.float32)
-            for m in maps
-        )
-        return Synthesis(suvr, seeds, tracer, images.grid.affine)
+        count = sample.count if self.method.random else 1
+        seeds = tuple(sample.seed + i for i in range(count))
+        known = [self.tracer(tracer) for tracer in self.manifest.tracers]
+        calls = [known] if self.method.targets == "all" else [[tracer] for tracer in tracers]
+        maps: dict[str, list[Volume]] = {tracer.name: [] for tracer in tracers}
+        for together in calls:
+            condition = self._condition(mri, together)
+            for seed in seeds:
+                drawn = self._draw(condition, seed, sample, on_step)
+                for tracer, volume in zip(together, drawn, strict=True):
+                    if tracer.name in maps:
+                        suvr = np.maximum(model_to_suvr(volume, tracer.suvr_window), 0)
+                        maps[tracer.name].append(np.where(rim, suvr, 0).astype(np.float32))
+        affine = images.grid.affine
+        return {t.name: Synthesis(tuple(maps[t.name]), seeds, t, affine) for t in tracers}
 
-    def _draw(
-        self,
-        condition: torch.Tensor,
-        index: torch.Tensor,
-        seed: int,
-        sample: SampleConfig,
-        on_step: Callable[[int, int], None] | None,
-    ) -> Volume:
-        generator = torch.Generator().manual_seed(seed)
-        noise = torch.randn((1, 1, *condition.shape[2:]), generator=generator).to(self.device)
+    def _condition(self, mri: Volume, tracers: Sequence[TracerSpec]) -> Condition:
+        prior = None
+        if self.prior is not None:
+            suvr = self.prior(mri, [tracer.name for tracer in tracers])
+            maps = [suvr_to_model(suvr[tracer.name], tracer.suvr_window) for tracer in tracers]
+            prior = torch.from_numpy(np.stack(maps))[None]
+        index = torch.tensor([[tracer.index for tracer in tracers]])
+        return Condition(torch.from_numpy(mri)[None], prior, index).to(self.device)
 
-        def denoise(x_t: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
-            with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.half):
-                return self.method.denoise(x_t, t, condition, index)
-
-        volume = SAMPLERS[sample.sampler](
-            denoise,
-            noise,
-            self.method.schedule,
-            sample.steps,
-            generator,
-            on_step,
-        )
-        array: Volume = volume[0, 0].float().cpu().numpy()
+    @torch.no_grad()
+    def _draw(self, condition: Condition, seed: int, sample: SampleConfig, on_step: OnStep | None) -> Volume:
+        """One sample of every tracer of the condition, ``(K, X, Y, Z)``."""
+        draws = Draws((torch.Generator().manual_seed(seed),))
+        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.half):
+            volumes = self.method.sample(condition, sample, draws, on_step)
+        array: Volume = volumes[0].float().cpu().numpy()
         return array
 
 

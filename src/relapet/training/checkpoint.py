@@ -14,7 +14,7 @@ import torch
 from relapet.errors import InputError
 from relapet.files import atomic_path
 
-FORMAT = 2
+FORMAT = 3
 """Version of the checkpoint's content; a reader refuses any other."""
 
 _NAME = re.compile(r"^step-(\d+)\.pt$")

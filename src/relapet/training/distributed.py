@@ -7,14 +7,15 @@ averaged explicitly, because the penalties differentiate twice and the players s
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import torch
 from lightning_fabric import Fabric
 from torch import Tensor
 
 from relapet.errors import InputError
-from relapet.training.config import TrainConfig
+from relapet.training.train_config import TrainConfig
 
 _RANK_VARIABLES = ("RANK", "LOCAL_RANK", "SLURM_PROCID")
 
@@ -51,7 +52,32 @@ def average_over_processes(fabric: Fabric, tensors: Sequence[Tensor]) -> None:
         tensor.copy_(piece.view_as(tensor))
 
 
-def leave(fabric: Fabric) -> None:
+@dataclass(frozen=True)
+class Exchange:
+    """What the processes tell each other after a step, in one message."""
+
+    values: dict[str, float]
+    """Mean over the processes."""
+    stop: bool
+    """Whether any process was asked to stop."""
+    seconds: float
+    """The slowest process's clock."""
+
+
+def exchange(fabric: Fabric, values: Mapping[str, Tensor], stop: bool, seconds: float) -> Exchange:
+    """Tell the other processes and hear them; one message and one wait for the device."""
+    own = torch.tensor([float(stop), seconds], dtype=torch.float64, device=fabric.device)
+    vector = torch.cat([own, *(value.detach().double().reshape(1) for value in values.values())])
+    everyone = fabric.all_gather(vector).reshape(fabric.world_size, -1).cpu()
+    means = everyone[:, 2:].mean(dim=0).tolist()
+    return Exchange(
+        values=dict(zip(values, means, strict=True)),
+        stop=bool(everyone[:, 0].any()),
+        seconds=float(everyone[:, 1].max()),
+    )
+
+
+def finalize(fabric: Fabric) -> None:
     """Wait for the other processes and let them go."""
     if fabric.world_size > 1:
         fabric.barrier()

@@ -1,12 +1,14 @@
-"""The exponential moving average of a network's weights."""
+"""Exponential moving averages of networks' weights."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 
 import torch
 from torch import Tensor, nn
+
+from relapet.model.interface import Method
 
 
 class Ema:
@@ -42,3 +44,18 @@ class Ema:
     def state_dict(self) -> dict[str, Tensor]:
         """The averaged weights by name."""
         return self.weights
+
+    def load_state_dict(self, weights: Mapping[str, Tensor], device: torch.device) -> None:
+        """Go on where `state_dict` was taken."""
+        self.weights = {name: tensor.to(device) for name, tensor in weights.items()}
+
+
+@contextmanager
+def averaged(method: Method, averages: Mapping[str, Ema]) -> Iterator[None]:
+    """Lend every deployed network its averaged weights, in evaluation mode, within the block."""
+    method.networks.eval()
+    with ExitStack() as stack, torch.no_grad():
+        for name, average in averages.items():
+            stack.enter_context(average.applied_to(method.networks[name]))
+        yield
+    method.networks.train()

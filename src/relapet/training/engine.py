@@ -18,21 +18,19 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor
 
-from relapet.data.augment import AugmentConfig
 from relapet.model.interface import Batch, Draws, Method, Phase
-from relapet.training.config import TrainConfig
-from relapet.training.ema import Ema
+from relapet.training.distributed import exchange
+from relapet.training.ema import Ema, averaged
 from relapet.training.errors import TrainingError, is_out_of_memory
-from relapet.training.loader import Loader, Pairs
+from relapet.training.loader import Loader, Source
 from relapet.training.player import Player
+from relapet.training.train_config import TrainConfig
 
 _CLOCK_SLACK = 0.05
 """Share of the budget by which the clock may be ahead of the steps before the learning rate follows it.
 
 Within it the rate depends on the step alone, and two runs are bitwise equal though a limit in seconds is set.
 """
-_STOP = "stop"
-"""Name under which the processes tell each other that one of them was asked to stop."""
 
 
 @dataclass(frozen=True)
@@ -64,25 +62,25 @@ class Hooks:
 
 @dataclass
 class Trainer:
-    """One method in training: its networks, optimisers and EMA, and the loop over steps."""
+    """One method in training: its networks, optimisers and moving averages, and the loop over steps."""
 
     method: Method
-    data: Pairs
-    augment: AugmentConfig
+    source: Source
     config: TrainConfig
     fabric: Fabric
     step: int = 0
     seconds: float = 0.0
     loader_seconds: float = field(default=0.0, init=False)
+    clock: float = field(default=0.0, init=False)
+    """Training time so far of the slowest process, as of the last step."""
 
     def __post_init__(self) -> None:
         # Channels last: 3-D convolutions run several times faster so, on CPU as on GPU.
         self.method.networks.to(self.fabric.device, memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
         self.players = [Player(phase, self.config, self.fabric) for phase in self.method.phases()]
-        self.ema = Ema(self.method.networks["generator"], self.config.ema_decay)
-        self.loader = Loader(
-            self.data, self.augment, self.config, self.fabric.global_rank, self.fabric.world_size
-        )
+        networks = {name: self.method.networks[name] for name in self.method.deployed}
+        self.averages = {name: Ema(network, self.config.ema_decay) for name, network in networks.items()}
+        self.loader = Loader(self.source, self.config, self.fabric.global_rank, self.fabric.world_size)
 
     # -- state -------------------------------------------------------------------------------------------
 
@@ -90,18 +88,27 @@ class Trainer:
         """Everything that an exact resume needs, but the data."""
         return {
             "networks": self.method.networks.state_dict(),
-            "ema": self.ema.state_dict(),
+            "averages": {name: average.state_dict() for name, average in self.averages.items()},
             "players": {player.phase.name: player.state_dict() for player in self.players},
+            "method": self.method.state_dict(),
             "seconds": self.seconds,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on where `state_dict` was taken; raises KeyError, ValueError or RuntimeError for a foreign state."""
         self.method.networks.load_state_dict(state["networks"])
-        self.ema.weights = {k: v.to(self.fabric.device) for k, v in state["ema"].items()}
+        for name, average in self.averages.items():
+            average.load_state_dict(state["averages"][name], self.fabric.device)
         for player in self.players:
             player.load_state_dict(state["players"][player.phase.name])
+        self.method.load_state_dict(state["method"])
         self.step, self.seconds = int(state["step"]), float(state["seconds"])
+        self.clock = self.seconds
+
+    def deployed_weights(self) -> tuple[dict[str, dict[str, Tensor]], dict[str, dict[str, Tensor]]]:
+        """Weights of every network that synthesis needs, as trained and averaged."""
+        raw = {name: self.method.networks[name].state_dict() for name in self.averages}
+        return raw, {name: average.state_dict() for name, average in self.averages.items()}
 
     # -- the loop ----------------------------------------------------------------------------------------
 
@@ -116,21 +123,21 @@ class Trainer:
             while self._fraction() < 1 and not stopped:
                 batches = self._next()
                 started = time.perf_counter()
-                logged = self._guarded_step(batches, hooks.stop())
+                logged = self._guarded_step(batches)
                 self.step += 1
                 self.seconds += time.perf_counter() - started
-                stopped = logged.pop(_STOP) > 0
-                self._between_steps(hooks, logged)
+                heard = exchange(self.fabric, logged, hooks.stop(), self.seconds)
+                self._check_finite(heard.values)
+                self.clock, stopped = heard.seconds, heard.stop
+                self._between_steps(hooks, heard.values)
         hooks.save(self.step)
         return self._fraction() >= 1
 
     def _fraction(self, slack: float = 0.0) -> float:
-        """Share of the budget that is used. With a limit in seconds every process takes the slowest one's clock."""
+        """Share of the budget that is used."""
         fraction = self.step / self.config.steps
         if self.config.seconds is not None:
-            elapsed = torch.tensor(self.seconds, device=self.fabric.device)
-            slowest = self.fabric.all_reduce(elapsed, reduce_op="max")
-            fraction = max(fraction, float(slowest) / self.config.seconds - slack)
+            fraction = max(fraction, self.clock / self.config.seconds - slack)
         return fraction
 
     def _next(self) -> list[Batch]:
@@ -141,10 +148,10 @@ class Trainer:
         self.seconds += waited
         return batches
 
-    def _guarded_step(self, batches: list[Batch], stop: bool) -> dict[str, float]:
-        """One training step; its losses, and whether any process wants to stop."""
+    def _guarded_step(self, batches: list[Batch]) -> dict[str, Tensor]:
+        """One training step; its losses."""
         try:
-            logged = self._train_step(batches)
+            return self._train_step(batches)
         except RuntimeError as error:
             if not is_out_of_memory(error):
                 raise
@@ -153,33 +160,28 @@ class Trainer:
                 "lower train.batch_size (train.accumulate makes up for it), set method.generator.checkpointing=true "
                 "or train.precision=bf16-mixed, or use a coarser grid",
             ) from error
-        logged[_STOP] = torch.tensor(float(stop), device=self.fabric.device)
-        values = self._mean_over_processes(logged)
+
+    def _check_finite(self, values: Mapping[str, float]) -> None:
         bad = [name for name, value in values.items() if not math.isfinite(value)]
         if bad:
+            step = self.step - 1
             raise TrainingError(
-                f"{bad[0]} is not finite at step {self.step} (volumes: {', '.join(self.loader.names(self.step))})",
+                f"{bad[0]} is not finite at step {step} (volumes: {', '.join(self.loader.names(step))})",
                 "lower train.lr or set train.precision=32-true",
             )
-        return values
-
-    def _mean_over_processes(self, logged: Mapping[str, Tensor]) -> dict[str, float]:
-        """All values in one message and one wait for the device."""
-        vector = torch.stack([value.detach().double() for value in logged.values()])
-        mean = self.fabric.all_reduce(vector, reduce_op="mean")
-        return dict(zip(logged, mean.tolist(), strict=True))
 
     def _train_step(self, batches: list[Batch]) -> dict[str, Tensor]:
         shared = [self._forward(batches[0], 0)] if len(batches) == 1 else None
         lr_factor = self._lr_factor()
         logged: dict[str, Tensor] = {}
         for player in self.players:
-            if self.step < player.phase.start_step:
+            if not player.phase.runs_at(self.step):
                 continue
             runs = iter(shared) if shared else self._runs(batches, player.phase)
             losses = player.take_turn(runs, len(batches), lr_factor)
             logged |= {f"{player.phase.name}/{name}": value for name, value in losses.items()}
-        self.ema.update(self.method.networks["generator"], self.step)
+        for name, average in self.averages.items():
+            average.update(self.method.networks[name], self.step)
         return logged
 
     def _runs(self, batches: list[Batch], phase: Phase) -> Iterator[Any]:
@@ -205,11 +207,8 @@ class Trainer:
         fraction = self._fraction()
         hooks.on_step(Progress(self.step, fraction, losses, self.seconds, self.loader_seconds))
         if hooks.validate is not None and self.step % self.config.validate_every == 0:
-            generator = self.method.networks["generator"]
-            self.method.networks.eval()
-            with self.ema.applied_to(generator), torch.no_grad(), self.fabric.autocast():
+            with averaged(self.method, self.averages), self.fabric.autocast():
                 hooks.validate(self.method, self.step)
-            self.method.networks.train()
         if self.step % self.config.checkpoint_every == 0 and fraction < 1:
             hooks.save(self.step)
 

@@ -7,42 +7,37 @@ and the random numbers that it would hold in one process with one large batch.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Self
 
 import numpy as np
 import torch
 
-from relapet.data.augment import AugmentConfig
-from relapet.data.dataset import Pair, augmented, pick
-from relapet.model.interface import Batch
-from relapet.training.config import TrainConfig
+from relapet.data.augment import AugmentConfig, Items, vary
+from relapet.data.items import TrainingItem
+from relapet.data.visits import pick
+from relapet.model.interface import Batch, Condition, Pairing
+from relapet.training.train_config import TrainConfig
 
 
-class Pairs(Protocol):
-    """A random-access sequence of training pairs."""
+@dataclass(frozen=True)
+class Source:
+    """What batches are made from."""
 
-    def __len__(self) -> int:
-        """How many there are."""
-        ...
-
-    def __getitem__(self, index: int) -> Pair:
-        """One pair."""
-        ...
-
-    def name(self, index: int) -> str:
-        """Visit and tracer of a pair."""
-        ...
+    items: Items
+    augment: AugmentConfig
+    pairing: Pairing = "paired"
+    """unpaired: the PET is of another item of the same tracer than the MRI."""
 
 
 class Loader:
     """A context in which `take` gives this process's part of each step, in the order of the steps."""
 
-    def __init__(
-        self, data: Pairs, augment: AugmentConfig, config: TrainConfig, rank: int = 0, processes: int = 1
-    ) -> None:
-        self.data, self.augment, self.config = data, augment, config
+    def __init__(self, source: Source, config: TrainConfig, rank: int = 0, processes: int = 1) -> None:
+        self.source, self.config = source, config
         self.rank, self.processes = rank, processes
         self._ahead: deque[tuple[int, Future[list[Batch]]]] = deque()
 
@@ -57,8 +52,8 @@ class Loader:
         return range(first, first + self.config.batch_size)
 
     def names(self, step: int) -> list[str]:
-        """Visit and tracer in each slot of a step, over all processes."""
-        return [self.data.name(self._index(step, slot)) for slot in range(self.slots)]
+        """Visit and tracers in each slot of a step, over all processes."""
+        return [self.source.items.name(self._index(step, slot)) for slot in range(self.slots)]
 
     def __enter__(self) -> Self:
         self._threads = ThreadPoolExecutor(max_workers=self.config.loader_threads)
@@ -80,19 +75,39 @@ class Loader:
         return batches.result()
 
     def _index(self, step: int, slot: int) -> int:
-        return pick(step, slot, self.slots, len(self.data), self.config.seed)
+        return pick(step, slot, self.slots, len(self.source.items), self.config.seed)
 
     def _load(self, step: int) -> list[Batch]:
         return [self._batch(step, self.own_slots(part)) for part in range(self.config.accumulate)]
 
     def _batch(self, step: int, slots: range) -> Batch:
-        pairs = []
-        for slot in slots:
-            rng = np.random.default_rng((self.config.seed, step, slot))
-            pairs.append(augmented(self.data[self._index(step, slot)], self.augment, rng))
-        return Batch(
-            pet=torch.from_numpy(np.stack([pair.pet[None] for pair in pairs])),
-            condition=torch.from_numpy(np.stack([pair.condition for pair in pairs])),
-            tracer=torch.tensor([pair.tracer.index for pair in pairs]),
-            names=tuple(pair.name for pair in pairs),
+        return collate([self._item(step, slot) for slot in slots])
+
+    def _item(self, step: int, slot: int) -> TrainingItem:
+        items, augment = self.source.items, self.source.augment
+        rng = np.random.default_rng((self.config.seed, step, slot))
+        index = self._index(step, slot)
+        item = vary(items, index, augment, rng)
+        if self.source.pairing == "paired":
+            return item
+        # PET of any visit with this tracer, in a variation of its own: nothing ties it to the MRI.
+        other = vary(items, int(rng.choice(items.same_tracer(index))), augment, rng)
+        return replace(
+            item, name=f"{item.name} with PET of {other.name}", pet=other.pet, present=other.present
         )
+
+
+def collate(items: Sequence[TrainingItem]) -> Batch:
+    """Training items as one batch of tensors."""
+    priors = [item.prior for item in items if item.prior is not None]
+    condition = Condition(
+        mri=torch.from_numpy(np.stack([item.mri for item in items])),
+        prior=torch.from_numpy(np.stack(priors)) if priors else None,
+        tracer=torch.tensor([[tracer.index for tracer in item.tracers] for item in items]),
+    )
+    return Batch(
+        pet=torch.from_numpy(np.stack([item.pet for item in items])),
+        present=torch.tensor([item.present for item in items]),
+        condition=condition,
+        names=tuple(item.name for item in items),
+    )

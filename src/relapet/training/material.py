@@ -7,27 +7,38 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from pydantic import BaseModel
-
 from relapet.data.cache import Cache
-from relapet.data.dataset import DataConfig, PairedVolumes, fill_cache, usable_visits
+from relapet.data.data_config import DataConfig
+from relapet.data.items import MeanPrior, TrainingItems
 from relapet.data.split import Split, check_split, split_subjects
-from relapet.data.volumes import derivative_grid, templates_of
+from relapet.data.visits import fill_cache, usable_visits
+from relapet.data.volumes import derivative_grid
 from relapet.errors import InputError
 from relapet.imaging.bids import VisitFiles
 from relapet.imaging.grid import SPACE, Grid, get_grid
 from relapet.messages import Messages
-from relapet.runs import RUN_FORMAT, Manifest, RunFolder, TracerRecord, environment, git_revision, now
+from relapet.model.interface import MethodConfig
+from relapet.runs import (
+    RUN_FORMAT,
+    Manifest,
+    RunFolder,
+    TracerRecord,
+    environment,
+    git_revision,
+    now,
+    tracer_slots,
+)
 from relapet.tracers import TracerSpec, get_tracer
-from relapet.training.config import TrainConfig
+from relapet.training.priors import give_linear_prior
+from relapet.training.train_config import TrainConfig
 from relapet.types import Volume
 
 
-class Settings(Protocol):
+class RunSettings(Protocol):
     """The part of a RunConfig that training reads."""
 
     @property
-    def method(self) -> BaseModel:
+    def method(self) -> MethodConfig:
         """The method's settings."""
         ...
 
@@ -50,16 +61,16 @@ class Settings(Protocol):
 class Material:
     """What a run is trained on."""
 
-    training: PairedVolumes
-    validation: PairedVolumes
+    training: TrainingItems
+    validation: TrainingItems
     mean: dict[str, Volume]
-    """Mean SUVr map of each tracer over the training subjects."""
+    """Mean SUVr map of each tracer over the training participants."""
     grid: Grid
     manifest: Manifest
 
 
 def prepare_material(
-    settings: Settings, derivatives: Path, visits: list[VisitFiles], run: RunFolder, messages: Messages
+    settings: RunSettings, derivatives: Path, visits: list[VisitFiles], run: RunFolder, messages: Messages
 ) -> Material:
     """Choose the visits, split them by subject, read them into the cache; raises InputError where none is left."""
     data = settings.data
@@ -70,35 +81,66 @@ def prepare_material(
         messages.warn(
             f"{derivatives} holds MRI in {space}: resampled by affine to {SPACE}, which differs from it by some mm."
         )
-    subjects = [files.visit.subject for files in usable]
-    split = split_subjects(subjects, data.validation_fraction, data.test_fraction, data.split_seed)
-    check_split(split)
+    split = _split(usable, data)
     known = [files for files in usable if files.visit.subject not in split["test"]]
-    cache = Cache(run.path / "cache", grid, data.mri_scaling)
+    cache = Cache(run.cache, grid, data.mri_scaling)
     good = _read(known, tracers, cache, messages)
     parts = {part: [f for f in good if f.visit.subject in split[part]] for part in ("train", "validation")}
-    training = PairedVolumes(parts["train"], tracers, cache, data.pet_scaling)
-    if not len(training):
-        raise InputError(f"{derivatives} leaves no training volume after the split; add subjects.")
+    tracers = _scanned(tracers, parts["train"], derivatives, messages)
+    training = TrainingItems(parts["train"], tracers, cache, data.pet_scaling)
     if data.pet_scaling == "minmax":
         # A volume's own range is unknown at synthesis: the mean one is the best guess of what 1 stands for.
         ranges = training.mean_range()
-        tracers = [t.model_copy(update={"suvr_window": ranges[t.name]}) for t in tracers if t.name in ranges]
-        training = PairedVolumes(parts["train"], tracers, cache, data.pet_scaling)
+        tracers = [t.model_copy(update={"suvr_window": ranges[t.name]}) for t in tracers]
+        training = TrainingItems(parts["train"], tracers, cache, data.pet_scaling)
     checksums = {_relative(path, derivatives): digest for path, digest in cache.checksums.items()}
     manifest = _manifest(settings, grid.name, tracers, split, checksums)
-    validation = PairedVolumes(parts["validation"], tracers, cache, data.pet_scaling)
-    mean = training.mean_suvr()
-    if data.template:
-        training.templates = validation.templates = templates_of(
-            mean, {t.name: t.suvr_window for t in tracers}
+    validation = TrainingItems(parts["validation"], tracers, cache, data.pet_scaling)
+    return Material(training, validation, training.mean_suvr(), grid, manifest)
+
+
+def give_prior(material: Material, data: DataConfig, run: RunFolder, messages: Messages) -> None:
+    """Have the items carry the prior that the settings ask for; raises InputError where it cannot be fitted."""
+    if data.prior == "mean":
+        material.training.prior = material.validation.prior = MeanPrior(material.mean)
+    elif data.prior == "linear":
+        give_linear_prior(material.training, material.validation, run, data, messages)
+
+
+def _split(usable: Sequence[VisitFiles], data: DataConfig) -> Split:
+    subjects = [files.visit.subject for files in usable]
+    split = split_subjects(subjects, data.validation_fraction, data.test_fraction, data.split_seed)
+    check_split(split)
+    return split
+
+
+def _scanned(
+    tracers: Sequence[TracerSpec], visits: Sequence[VisitFiles], derivatives: Path, messages: Messages
+) -> list[TracerSpec]:
+    """The tracers that a training participant was scanned with; raises InputError where there is none."""
+    scanned = [tracer for tracer in tracers if any(tracer.name in files.pet for files in visits)]
+    if not scanned:
+        raise InputError(f"{derivatives} leaves no training volume after the split; add subjects.")
+    for tracer in tracers:
+        if tracer not in scanned:
+            messages.warn(f"No training participant has {tracer.name}, so the model will not know it.")
+    return scanned
+
+
+def check_same_run(run: RunFolder, manifest: Manifest) -> None:
+    """Raise InputError where a run that is to go on was begun with another method or another split.
+
+    With another split, participants that were held out would be trained on.
+    """
+    if not run.manifest.is_file():
+        return
+    begun = run.read_manifest()
+    if begun.method != manifest.method:
+        raise InputError(
+            f"{run.path} was begun with the method {begun.method}, not {manifest.method}; resume with its own "
+            "settings, or train into a new folder."
         )
-    return Material(training, validation, mean, grid, manifest)
-
-
-def check_same_split(run: RunFolder, manifest: Manifest) -> None:
-    """Raise InputError where a run that is to go on was begun with another split: held-out subjects would leak."""
-    if run.manifest.is_file() and run.read_manifest().split != manifest.split:
+    if begun.split != manifest.split:
         raise InputError(
             f"{run.path} was begun with other subjects or another split; restore the data set and data.* settings, "
             "or train into a new folder."
@@ -126,7 +168,7 @@ def _relative(path: str, root: Path) -> str:
 
 
 def _manifest(
-    settings: Settings, grid: str, tracers: Sequence[TracerSpec], split: Split, checksums: dict[str, str]
+    settings: RunSettings, grid: str, tracers: Sequence[TracerSpec], split: Split, checksums: dict[str, str]
 ) -> Manifest:
     data = settings.data
     return Manifest(
@@ -134,7 +176,7 @@ def _manifest(
         created=now(),
         versions=environment(),
         git_revision=git_revision(),
-        method=settings.method.model_dump()["name"],
+        method=settings.method.name,
         space=SPACE,
         grid=grid,
         tracers={
@@ -144,6 +186,8 @@ def _manifest(
         required_inputs=data.required_inputs,
         mri_scaling=data.mri_scaling,
         pet_scaling=data.pet_scaling,
+        prior=data.prior,
+        tracer_slots=tracer_slots(tracers),
         split={part: list(names) for part, names in split.items()},
         seeds={"train": settings.train.seed, "split": data.split_seed},
         checksums=checksums,

@@ -1,4 +1,4 @@
-"""One player of a training step: the optimiser of a phase's network, and its turn."""
+"""One player of a training step: the optimiser of a phase's networks, and its turn."""
 
 from __future__ import annotations
 
@@ -10,21 +10,20 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from relapet.model.interface import Phase
-from relapet.training.config import TrainConfig
 from relapet.training.distributed import average_over_processes
 from relapet.training.errors import TrainingError
+from relapet.training.train_config import TrainConfig
 
 _LEAST_SCALE = 1.0
 
 
 class Player:
-    """Adam on the network of one phase, with gradients averaged over batches and processes."""
+    """The optimiser of one phase, with gradients averaged over batches and processes."""
 
     def __init__(self, phase: Phase, config: TrainConfig, fabric: Fabric) -> None:
         self.phase, self.config, self.fabric = phase, config, fabric
-        self.parameters = [p for p in phase.network.parameters() if p.requires_grad]
-        lr = config.lr * phase.lr_ratio
-        self.optimizer = torch.optim.Adam(self.parameters, lr=lr, betas=phase.betas)
+        self.parameters = phase.parameters()
+        self.optimizer = phase.optimizer(self.parameters, config.lr * phase.lr_ratio)
         # fp16 gradients below 6e-8 vanish: the loss is scaled up and the gradients down again. A step whose
         # gradients overflow is left out and the scale halved.
         self.scaler = torch.amp.GradScaler(fabric.device.type, enabled=config.precision == "16-mixed")

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from lightning_fabric import Fabric
 
-from relapet.data.dataset import Pair
+from relapet.data.items import TrainingItem
 from relapet.errors import InputError, Stopped
 from relapet.files import prepare_output_folder, remove_unfinished
 from relapet.imaging.derivatives import index_measured
@@ -20,11 +20,12 @@ from relapet.methods import build_method
 from relapet.model.interface import Method
 from relapet.runs import RunFolder
 from relapet.training.checkpoint import checkpoints, load_latest_checkpoint, save_checkpoint
-from relapet.training.distributed import is_first_process, leave, make_fabric
+from relapet.training.distributed import finalize, is_first_process, make_fabric
 from relapet.training.engine import Hooks, Progress, Trainer
 from relapet.training.errors import TrainingError
+from relapet.training.loader import Source, collate
 from relapet.training.log import Log, open_board
-from relapet.training.material import Material, Settings, check_same_split, prepare_material
+from relapet.training.material import Material, RunSettings, check_same_run, give_prior, prepare_material
 from relapet.training.memory import peak_memory_gib
 from relapet.training.signals import StopRequest, stop_requests
 
@@ -35,13 +36,15 @@ class ValidationRound:
 
     method: Method
     """With the averaged weights, in evaluation mode."""
-    pairs: Sequence[Pair]
+    items: Sequence[TrainingItem]
     grid: Grid
     device: torch.device
     step: int
     run: RunFolder
 
 
+VALIDATION_ITEMS = 6
+"""Items that are scored at each validation, spread over the tracers."""
 Validate = Callable[[ValidationRound], Mapping[str, float]]
 """Gives scores by name."""
 
@@ -52,12 +55,10 @@ class TrainOptions:
 
     resume: bool = False
     validate: Validate | None = None
-    validation_pairs: int = 6
-    """Pairs that are scored at each validation, spread over the tracers."""
     messages: Messages = field(default_factory=Silent)
 
 
-def train_run(settings: Settings, derivatives: Path, folder: Path, options: TrainOptions) -> RunFolder:
+def train_run(settings: RunSettings, derivatives: Path, folder: Path, options: TrainOptions) -> RunFolder:
     """Train a method on a derivative and leave a run folder.
 
     With several devices each process runs this function; only the first one writes and speaks. Raises InputError
@@ -75,35 +76,54 @@ def train_run(settings: Settings, derivatives: Path, folder: Path, options: Trai
     # Before the launch: the first process reads all volumes into the cache, where the others then find them.
     material = prepare_material(settings, Path(derivatives), visits, run, messages)
     if options.resume:
-        check_same_split(run, material.manifest)
+        check_same_run(run, material.manifest)
+    give_prior(material, settings.data, run, messages)
     fabric.launch()
-    trainer = _trainer(settings, material, fabric)
-    if options.resume:
-        _go_on(trainer, run, messages)
+    method = _method(settings, material)
+    trainer = _trainer(method, settings, material, fabric)
+    if options.resume and method.phases():
+        _resume(trainer, run, messages)
     if fabric.is_global_zero:
         _begin(run, settings, material, trainer.step)
-    with stop_requests() as request, messages.track("train", 1.0) as advance:
-        hooks = _Hooks(trainer, material, run, options, messages, advance)
-        done = _run(trainer, run, hooks.bundle(request) if fabric.is_global_zero else _silent(request))
-    leave(fabric)
-    if not done and fabric.is_global_zero:
-        cause = request.received or signal.SIGTERM  # one that only another process got
+    _fit(method, run, material, resumed=trainer.step > 0, writes=fabric.is_global_zero)
+    stopped = _train(trainer, material, run, options, messages) if method.phases() else None
+    finalize(fabric)
+    if stopped is not None and fabric.is_global_zero:
         raise Stopped(
-            f"Training was stopped by {cause.name} after step {trainer.step} and is saved; add --resume to go on.",
-            cause,
+            f"Training was stopped by {stopped.name} after step {trainer.step} and is saved; add --resume to go on.",
+            stopped,
         )
     return run
 
 
-def _trainer(settings: Settings, material: Material, fabric: Fabric) -> Trainer:
+def _method(settings: RunSettings, material: Material) -> Method:
     # Weights are drawn from the global generator by the layers themselves: fork it, so that nothing leaks out.
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.train.seed)
-        method = build_method(settings.method.model_dump(mode="json"))
-    return Trainer(method, material.training, settings.data.augment, settings.train, fabric)
+        method = build_method(settings.method.model_dump(mode="json"), material.manifest.facts())
+    if method.targets == "all":
+        material.training.hold_together()
+        material.validation.hold_together()
+    return method
 
 
-def _go_on(trainer: Trainer, run: RunFolder, messages: Messages) -> None:
+def _trainer(method: Method, settings: RunSettings, material: Material, fabric: Fabric) -> Trainer:
+    source = Source(material.training, settings.data.augment, method.pairing)
+    return Trainer(method, source, settings.train, fabric)
+
+
+def _fit(method: Method, run: RunFolder, material: Material, resumed: bool, writes: bool) -> None:
+    """What the method learns in closed form; a resumed training goes on with what the run folder keeps of it."""
+    if resumed:
+        if run.fitted.is_file():
+            method.load_fitted(run.read_fitted())
+        return
+    method.fit(collate([item]) for item in material.training.whole_visits())
+    if writes and method.fitted():
+        run.write_fitted(method.fitted())
+
+
+def _resume(trainer: Trainer, run: RunFolder, messages: Messages) -> None:
     if not checkpoints(run.checkpoints):
         messages.say(f"{run.path} has no checkpoint yet: training starts from the beginning.")
         return
@@ -117,7 +137,7 @@ def _go_on(trainer: Trainer, run: RunFolder, messages: Messages) -> None:
     messages.say(f"Going on after step {trainer.step}.")
 
 
-def _begin(run: RunFolder, settings: Settings, material: Material, step: int) -> None:
+def _begin(run: RunFolder, settings: RunSettings, material: Material, step: int) -> None:
     """Write what the run is made from; what a killed run left unfinished, and logged too far, goes."""
     remove_unfinished(run.path)
     Log(run.log).cut_after(step)
@@ -126,12 +146,19 @@ def _begin(run: RunFolder, settings: Settings, material: Material, step: int) ->
     run.write_training_mean(material.mean)
 
 
-def _run(trainer: Trainer, run: RunFolder, hooks: Hooks) -> bool:
-    try:
-        return trainer.run(hooks)
-    except TrainingError as error:
-        saved = checkpoints(run.checkpoints)
-        raise error.resumable_from(str(saved[0]) if saved else None) from error
+def _train(
+    trainer: Trainer, material: Material, run: RunFolder, options: TrainOptions, messages: Messages
+) -> signal.Signals | None:
+    """Run the phases; the signal that ended them before the budget did, None where none did."""
+    first = trainer.fabric.is_global_zero
+    with stop_requests() as request, messages.track("train", 1.0) as advance:
+        hooks = _Hooks(trainer, material, run, options, messages, advance)
+        try:
+            done = trainer.run(hooks.bundle(request) if first else _silent(request))
+        except TrainingError as error:
+            saved = checkpoints(run.checkpoints)
+            raise error.resumable_from(str(saved[0]) if saved else None) from error
+    return None if done else request.received or signal.SIGTERM  # one that only another process got
 
 
 def _silent(request: StopRequest) -> Hooks:
@@ -172,7 +199,9 @@ class _Hooks:
         trainer = self.trainer
         rate = progress.step * trainer.loader.slots / progress.seconds if progress.seconds else 0.0
         memory = peak_memory_gib(trainer.fabric.device)
-        note = f"step {progress.step}, loss {progress.losses['generator/total']:.4f}, {rate:.2f} volumes/s"
+        losses = [value for name, value in progress.losses.items() if name.endswith("/total")]
+        loss = f", loss {losses[-1]:.4f}" if losses else ""  # of the last player in turn
+        note = f"step {progress.step}{loss}, {rate:.2f} volumes/s"
         self.advance(min(progress.fraction, 1.0), note + (f", {memory:.1f} GiB" if memory else ""))
         if progress.step % trainer.config.log_every == 0 or progress.step == 1:
             times = {"seconds": progress.seconds, "loader_seconds": progress.loader_seconds}
@@ -181,10 +210,10 @@ class _Hooks:
     def validate(self, method: Method, step: int) -> None:
         assert self.options.validate is not None
         data, device = self.material.validation, self.trainer.fabric.device
-        every = max(1, len(data) // self.options.validation_pairs)
-        pairs = [data[i] for i in range(0, len(data), every)]
+        every = max(1, len(data) // VALIDATION_ITEMS)
+        items = [data[i] for i in range(0, len(data), every)]
         scores = self.options.validate(
-            ValidationRound(method, pairs, self.material.grid, device, step, self.run)
+            ValidationRound(method, items, self.material.grid, device, step, self.run)
         )
         self.write(scores, step)
         self.messages.say(f"step {step}: " + ", ".join(f"{k} {v:.4f}" for k, v in scores.items()))
@@ -194,4 +223,4 @@ class _Hooks:
         save_checkpoint(self.run.checkpoints, step, trainer.state_dict(), trainer.config.keep_checkpoints)
         if self.board is not None:
             self.board.save()
-        self.run.write_weights(trainer.method.networks["generator"].state_dict(), trainer.ema.state_dict())
+        self.run.write_weights(*trainer.deployed_weights())

@@ -8,8 +8,10 @@ import pytest
 from relapet.data import augment
 from relapet.data.augment import AugmentConfig
 from relapet.data.cache import Cache
-from relapet.data.dataset import DataConfig, PairedVolumes, fill_cache, pick, usable_visits
+from relapet.data.data_config import DataConfig
+from relapet.data.items import MeanPrior, TrainingItem, TrainingItems
 from relapet.data.split import check_split, split_subjects
+from relapet.data.visits import fill_cache, pick, usable_visits
 from relapet.data.volumes import BACKGROUND, derivative_grid, model_to_suvr, scale_mri, suvr_to_model
 from relapet.errors import InputError, VolumeError
 from relapet.imaging.bids import index_derivative
@@ -54,9 +56,9 @@ def test_min_max_scaling_of_mri_takes_the_masked_volumes_range(toy_source: Path,
     visits = index_derivative(toy_source)[:1]
     conditions = []
     for scaling in ("robust", "minmax"):  # one folder: the two must not be taken for each other
-        cache = Cache(tmp_path, GRIDS["4mm"], scaling)
+        cache = Cache(tmp_path, GRIDS["8mm"], scaling)
         fill_cache(visits, [], cache, lambda problem: None)
-        conditions.append(np.asarray(cache.condition(visits[0])))
+        conditions.append(np.asarray(cache.mri(visits[0])))
     assert conditions[1].max() == 1
     assert not np.allclose(*conditions)
 
@@ -111,9 +113,9 @@ def test_missing_scans_are_known(toy: Path, tmp_path: Path) -> None:
     assert "no FLAIR" in said[0]
     assert "no T1w" in said[1]
     assert "PET" in said[2]
-    cache = Cache(tmp_path / "cache", GRIDS["4mm"])
+    cache = Cache(tmp_path / "cache", GRIDS["8mm"])
     good = fill_cache(usable, TRACERS, cache, lambda problem: None)
-    assert len(PairedVolumes(good, TRACERS, cache)) == 5 * 3 - 1
+    assert len(TrainingItems(good, TRACERS, cache)) == 5 * 3 - 1
     dropping = DataConfig(augment=AugmentConfig(drop_flair=0.2))
     assert len(usable_visits(index_derivative(toy), dropping, said.append)) == 6
 
@@ -128,11 +130,11 @@ def test_an_input_that_is_left_out_is_background_and_not_needed(toy: Path, tmp_p
     assert "02" in said[0]
     assert "no T1w" in said[0]
     assert config.required_inputs == ("T1w",)
-    cache = Cache(tmp_path / "cache", GRIDS["4mm"])
+    cache = Cache(tmp_path / "cache", GRIDS["8mm"])
     good = fill_cache(usable[:2], TRACERS, cache, lambda problem: None)
-    condition = PairedVolumes(good, TRACERS, cache)[3].condition
-    assert (condition[1] == BACKGROUND).all()
-    assert (condition[0] > BACKGROUND).any()
+    mri = TrainingItems(good, TRACERS, cache)[3].mri
+    assert (mri[1] == BACKGROUND).all()
+    assert (mri[0] > BACKGROUND).any()
     assert not [path for path in cache.checksums if "FLAIR" in path]
 
 
@@ -145,16 +147,16 @@ def test_inputs_that_training_withholds_are_not_required() -> None:
 
 def test_min_max_scaling_uses_each_volumes_own_range(toy_source: Path, tmp_path: Path) -> None:
     visits, tau = index_derivative(toy_source)[:2], [get_tracer("tau")]
-    cache = Cache(tmp_path, GRIDS["4mm"])
+    cache = Cache(tmp_path, GRIDS["8mm"])
     good = fill_cache(visits, tau, cache, lambda problem: None)
-    data = PairedVolumes(good, tau, cache, "minmax")
+    data = TrainingItems(good, tau, cache, "minmax")
     suvr = [cache.pet(files, tau[0]).astype(np.float32) for files in good]
     for index in range(2):
-        pair = data[index]
-        assert (pair.pet.min(), pair.pet.max()) == (-1, 1)
-        assert pair.window == (suvr[index].min(), suvr[index].max())
-        np.testing.assert_allclose(model_to_suvr(pair.pet, pair.window), suvr[index], atol=1e-5)
-    assert data[0].window != data[1].window
+        item = data[index]
+        assert (item.pet.min(), item.pet.max()) == (-1, 1)
+        assert item.windows[0] == (suvr[index].min(), suvr[index].max())
+        np.testing.assert_allclose(model_to_suvr(item.pet[0], item.windows[0]), suvr[index], atol=1e-5)
+    assert data[0].windows != data[1].windows
     expected = np.mean([[volume.min(), volume.max()] for volume in suvr], axis=0)
     np.testing.assert_allclose(data.mean_range()["tau"], expected, rtol=1e-6)
 
@@ -164,24 +166,24 @@ def test_a_constant_pet_cannot_be_scaled_by_its_own_range(toy: Path, tmp_path: P
 
     visits, tau = index_derivative(toy)[:1], [get_tracer("tau")]
     path = visits[0].pet["tau"]
-    save_volume(path, np.ones(GRIDS["4mm"].shape), GRIDS["4mm"].affine)
-    cache = Cache(tmp_path, GRIDS["4mm"])
+    save_volume(path, np.ones(GRIDS["8mm"].shape), GRIDS["8mm"].affine)
+    cache = Cache(tmp_path, GRIDS["8mm"])
     good = fill_cache(visits, tau, cache, lambda problem: None)
     with pytest.raises(VolumeError, match=f"{path.name}: the PET is constant"):
-        PairedVolumes(good, tau, cache, "minmax").mean_range()
+        TrainingItems(good, tau, cache, "minmax").mean_range()
 
 
 def test_pairs_come_back_as_written(toy_source: Path, tmp_path: Path) -> None:
     visits = index_derivative(toy_source)[:2]
-    cache = Cache(tmp_path, GRIDS["4mm"])
+    cache = Cache(tmp_path, GRIDS["8mm"])
     good = fill_cache(visits, TRACERS, cache, lambda problem: None)
-    data = PairedVolumes(good, TRACERS, cache)
-    pair = data[0]
+    data = TrainingItems(good, TRACERS, cache)
+    item = data[0]
     import nibabel as nib
 
-    suvr = np.asarray(nib.load(visits[0].pet[pair.tracer.name]).dataobj)
-    np.testing.assert_allclose(model_to_suvr(pair.pet, pair.window), suvr, atol=2e-3)
-    assert pair.condition.shape == (2, *GRIDS["4mm"].shape)
+    suvr = np.asarray(nib.load(visits[0].pet[item.tracers[0].name]).dataobj)
+    np.testing.assert_allclose(model_to_suvr(item.pet[0], item.windows[0]), suvr, atol=2e-3)
+    assert item.mri.shape == (2, *GRIDS["8mm"].shape)
     means = data.mean_suvr()
     assert set(means) == {"tau", "pib", "pbr28"}
     other = np.asarray(nib.load(visits[1].pet["tau"]).dataobj)
@@ -194,9 +196,9 @@ def test_a_changed_file_is_read_anew(toy: Path, tmp_path: Path) -> None:
 
     visits = index_derivative(toy)[:1]
     tau = get_tracer("tau")
-    fill_cache(visits, [tau], Cache(tmp_path, GRIDS["4mm"]), lambda problem: None)
-    save_volume(visits[0].pet["tau"], np.ones(GRIDS["4mm"].shape), GRIDS["4mm"].affine)
-    cache = Cache(tmp_path, GRIDS["4mm"])
+    fill_cache(visits, [tau], Cache(tmp_path, GRIDS["8mm"]), lambda problem: None)
+    save_volume(visits[0].pet["tau"], np.ones(GRIDS["8mm"].shape), GRIDS["8mm"].affine)
+    cache = Cache(tmp_path, GRIDS["8mm"])
     fill_cache(visits, [tau], cache, lambda problem: None)
     assert (np.asarray(cache.pet(visits[0], tau)) == 1).all()
 
@@ -206,7 +208,7 @@ def test_an_unreadable_visit_is_named_and_the_others_go_on(toy: Path, tmp_path: 
     path = visits[1].pet["tau"]
     path.write_bytes(path.read_bytes()[:1000])
     problems: list[str | None] = []
-    good = fill_cache(visits, TRACERS, Cache(tmp_path, GRIDS["4mm"]), problems.append)
+    good = fill_cache(visits, TRACERS, Cache(tmp_path, GRIDS["8mm"]), problems.append)
     assert [files.visit.subject for files in good] == ["01", "03"]
     assert str(path) in str(problems[1])
 
@@ -220,50 +222,72 @@ def test_a_foreign_grid_is_named(toy: Path) -> None:
         derivative_grid(files)
 
 
+def item_of(
+    mri: np.ndarray, pet: np.ndarray, prior: np.ndarray | None = None, personal: bool = False
+) -> TrainingItem:
+    tau = get_tracer("tau")
+    prior = None if prior is None else prior[None]
+    return TrainingItem(
+        "sub-01 tau", mri, prior, personal, pet[None], (True,), (tau,), (tau.suvr_window,), 4.0
+    )
+
+
+def drawn(config: AugmentConfig) -> augment.AugmentDraw:
+    return augment.draw(config, np.random.default_rng(1))
+
+
 def test_augmentation_is_a_draw_and_an_application() -> None:
     rng = np.random.default_rng(0)
-    condition = rng.uniform(-0.9, 0.9, (2, 6, 7, 8)).astype(np.float32)
-    condition[:, 0] = BACKGROUND
+    mri = rng.uniform(-0.9, 0.9, (2, 6, 7, 8)).astype(np.float32)
+    mri[:, 0] = BACKGROUND
     pet = rng.uniform(-1, 1, (6, 7, 8)).astype(np.float32)
-    nothing = augment.draw(AugmentConfig(), np.random.default_rng(1))
-    same, same_pet = augment.apply(condition, pet, nothing, 4.0)
-    np.testing.assert_allclose(same, condition, atol=1e-6)
-    np.testing.assert_array_equal(same_pet, pet)
-    flip = augment.draw(AugmentConfig(flip_probability=1), np.random.default_rng(1))
-    flipped, flipped_pet = augment.apply(condition, pet, flip, 4.0)
-    np.testing.assert_allclose(flipped[:, ::-1], condition, atol=1e-6)
-    np.testing.assert_array_equal(flipped_pet[::-1], pet)
-    contrast = augment.draw(AugmentConfig(contrast=0.3), np.random.default_rng(1))
-    varied, varied_pet = augment.apply(condition, pet, contrast, 4.0)
-    assert not np.allclose(varied, condition)
-    assert (varied[:, 0] == BACKGROUND).all()
-    np.testing.assert_array_equal(varied_pet, pet)
-    dropped, _ = augment.apply(
-        condition, pet, augment.draw(AugmentConfig(drop_flair=1), np.random.default_rng(1)), 4.0
-    )
-    assert (dropped[1] == BACKGROUND).all()
-    alone = condition.copy()
+    item = item_of(mri, pet)
+    same = augment.apply(item, drawn(AugmentConfig()))
+    np.testing.assert_allclose(same.mri, mri, atol=1e-6)
+    np.testing.assert_array_equal(same.pet[0], pet)
+    flipped = augment.apply(item, drawn(AugmentConfig(flip_probability=1)))
+    np.testing.assert_allclose(flipped.mri[:, ::-1], mri, atol=1e-6)
+    np.testing.assert_array_equal(flipped.pet[0, ::-1], pet)
+    varied = augment.apply(item, drawn(AugmentConfig(contrast=0.3)))
+    assert not np.allclose(varied.mri, mri)
+    assert (varied.mri[:, 0] == BACKGROUND).all()
+    np.testing.assert_array_equal(varied.pet[0], pet)
+    dropped = augment.apply(item, drawn(AugmentConfig(drop_flair=1)))
+    assert (dropped.mri[1] == BACKGROUND).all()
+    np.testing.assert_allclose(dropped.mri[0], mri[0], atol=1e-6)
+    alone = mri.copy()
     alone[0] = BACKGROUND
-    kept, _ = augment.apply(
-        alone, pet, augment.draw(AugmentConfig(drop_flair=1), np.random.default_rng(1)), 4.0
-    )
-    np.testing.assert_allclose(kept, alone, atol=1e-6)  # FLAIR is all there is
-    np.testing.assert_allclose(dropped[0], condition[0], atol=1e-6)
+    kept = augment.apply(item_of(alone, pet), drawn(AugmentConfig(drop_flair=1)))
+    np.testing.assert_allclose(kept.mri, alone, atol=1e-6)  # FLAIR is all there is
 
 
-def test_a_random_shift_moves_mri_and_pet_together_but_not_the_template() -> None:
-    rng = np.random.default_rng(0)
-    condition = np.full((3, 20, 20, 20), BACKGROUND, np.float32)
-    condition[:, 8:12, 8:12, 8:12] = 0.5
-    pet = condition[0].copy()
-    draw = augment.draw(AugmentConfig(shift_mm=8), rng)
-    moved, moved_pet = augment.apply(condition, pet, draw, voxel_mm=4.0)
-    np.testing.assert_allclose(moved[0], moved_pet)
-    np.testing.assert_array_equal(moved[2], condition[2])
+@pytest.mark.parametrize("personal", [False, True])
+def test_a_random_shift_moves_mri_and_pet_and_a_prior_only_if_it_is_personal(personal: bool) -> None:
+    mri = np.full((2, 20, 20, 20), BACKGROUND, np.float32)
+    mri[:, 8:12, 8:12, 8:12] = 0.5
+    draw = augment.draw(AugmentConfig(shift_mm=8), np.random.default_rng(0))
+    moved = augment.apply(item_of(mri, mri[0], mri[0], personal), draw)
+    np.testing.assert_allclose(moved.mri[0], moved.pet[0])
+    np.testing.assert_array_equal(moved.prior[0], moved.pet[0] if personal else mri[0])
 
     def centre(volume: np.ndarray) -> np.ndarray:
         weight = volume - BACKGROUND
         return np.array([(weight * axis).sum() / weight.sum() for axis in np.indices(volume.shape)])
 
     shift_mm = np.array(draw.matrix)[:, 3]
-    np.testing.assert_allclose((centre(pet) - centre(moved_pet)) * 4, shift_mm, atol=0.1)
+    np.testing.assert_allclose((centre(mri[0]) - centre(moved.pet[0])) * 4, shift_mm, atol=0.1)
+
+
+def test_all_tracers_together_mark_those_that_a_visit_lacks(toy: Path, tmp_path: Path) -> None:
+    index_derivative(toy)[0].pet["pib"].unlink()
+    cache = Cache(tmp_path / "cache", GRIDS["8mm"])
+    good = fill_cache(index_derivative(toy)[:2], TRACERS, cache, lambda problem: None)
+    items = TrainingItems(good, TRACERS, cache)
+    items.prior = MeanPrior(items.mean_suvr())
+    items.hold_together()
+    assert len(items) == 2
+    lacking = [tracer.name for tracer in TRACERS].index("pib")
+    assert [i for i, there in enumerate(items[0].present) if not there] == [lacking]
+    assert (items[0].pet[lacking] == BACKGROUND).all()
+    assert items[0].prior.shape == items[0].pet.shape == (3, *GRIDS["8mm"].shape)
+    assert items.name(0) == "sub-01 " + " ".join(t.name for t in TRACERS if t.name != "pib")

@@ -5,9 +5,11 @@ from typing import Any
 import pytest
 import torch
 
-from relapet.methods import METHODS, build_method
 from relapet.methods.rela import Rela, RelaConfig
-from relapet.model.interface import Batch, Draws
+from relapet.model.interface import Batch, Condition, Draws
+from relapet.model.parametrisation import wiener
+from relapet.synthesis.sample_config import SampleConfig
+from support import batch_of, facts
 
 SMALL: dict[str, Any] = {
     "generator": {"channels": (8, 8), "residual_blocks": 1},
@@ -17,14 +19,15 @@ SMALL: dict[str, Any] = {
 
 def make(**settings: Any) -> Rela:
     torch.manual_seed(0)
-    return Rela(RelaConfig.model_validate(SMALL | settings))
+    prior = settings.pop("prior", False)
+    return Rela(RelaConfig.model_validate(SMALL | settings), facts(prior))
 
 
-def batch(size: int = 2) -> Batch:
+def batch(size: int = 2, prior: bool = False) -> Batch:
     rng = torch.Generator().manual_seed(3)
     pet = torch.rand((size, 1, 8, 12, 16), generator=rng) * 2 - 1
-    condition = torch.rand((size, 2, 8, 12, 16), generator=rng) * 2 - 1
-    return Batch(pet, condition, torch.arange(size))
+    mri = torch.rand((size, 2, 8, 12, 16), generator=rng) * 2 - 1
+    return batch_of(pet, mri, torch.full_like(pet, -0.2) if prior else None)
 
 
 def draws(size: int = 2, seed: int = 0) -> Draws:
@@ -38,7 +41,7 @@ def test_without_the_adversarial_term_it_is_ficd() -> None:
     (phase,) = method.phases()
     shared = method.forward(batch(), draws(), step=10_000)
     losses = phase.loss(shared)
-    by_hand = ((shared.output - shared.target) ** 2).mean() + (shared.x0_hat - batch().pet).abs().mean()
+    by_hand = ((shared.prediction - shared.target) ** 2).mean() + (shared.x0_hat - batch().pet).abs().mean()
     torch.testing.assert_close(losses["total"], by_hand)
     assert set(losses) == {"total", "target", "image"}
 
@@ -50,7 +53,7 @@ def test_before_its_start_the_adversarial_term_changes_nothing() -> None:
         method = make(**settings)
         generator_phase = method.phases()[-1]
         total = generator_phase.loss(method.forward(batch(), draws(), step=4))["total"]
-        gradients = torch.autograd.grad(total, list(generator_phase.network.parameters()), allow_unused=True)
+        gradients = torch.autograd.grad(total, generator_phase.parameters(), allow_unused=True)
         results.append((total, gradients))
     assert torch.equal(results[0][0], results[1][0])
     for one, other in zip(results[0][1], results[1][1], strict=True):
@@ -63,7 +66,7 @@ def test_the_critic_is_trained_on_the_detached_prediction() -> None:
     shared = method.forward(batch(), draws(), step=0)
     critic_total = critic_phase.loss(shared)["total"]
     gradients = torch.autograd.grad(
-        critic_total, list(generator_phase.network.parameters()), allow_unused=True, retain_graph=True
+        critic_total, generator_phase.parameters(), allow_unused=True, retain_graph=True
     )
     assert all(gradient is None for gradient in gradients)
     assert generator_phase.loss(shared)["adversarial"].requires_grad
@@ -104,7 +107,7 @@ def test_the_adversarial_loss_is_one_setting_for_both_players(kind: str) -> None
     critic_phase, generator_phase = method.phases()
     shared, b = method.forward(batch(), draws(), step=0), batch()
     critic = method.networks["discriminator"]
-    real, fake = (critic(x, b.condition, b.tracer, shared.t) for x in (b.pet, shared.x0_hat))
+    real, fake = (critic(x, b.condition, shared.t) for x in (b.pet, shared.x0_hat))
     softplus = torch.nn.functional.softplus
     if kind == "standard":
         by_hand = softplus(-real).mean() + softplus(fake).mean(), softplus(-fake).mean()
@@ -126,36 +129,33 @@ def test_each_loss_weight_scales_its_own_term(weight: str) -> None:
 
 
 @pytest.mark.parametrize("prediction", ["eps", "x0", "v"])
-def test_denoise_stays_in_range(prediction: str) -> None:
+def test_a_sample_stays_in_range(prediction: str) -> None:
     method = make(prediction=prediction)
     b = batch()
-    x_0 = method.denoise(10 * torch.randn_like(b.pet), torch.tensor([999, 0]), b.condition, b.tracer)
+    x_0 = method.sample(b.condition, SampleConfig(steps=2), draws())
     assert x_0.shape == b.pet.shape
     assert x_0.abs().max() <= 1
 
 
-RESIDUAL: dict[str, Any] = {
-    "prediction": "x0",
-    "residual": True,
-    "generator": {"channels": (8, 8), "residual_blocks": 1, "condition_channels": 3},
-}
-
-
-def with_template(b: Batch) -> Batch:
-    template = torch.full_like(b.pet, -0.2)
-    return Batch(b.pet, torch.cat([b.condition, template], dim=1), b.tracer)
-
-
 def test_an_untrained_preconditioned_network_gives_what_x_t_alone_says() -> None:
-    """Its last layer begins at zero: the posterior mean about the template, which at pure noise is the template."""
-    method, b, sd = make(**RESIDUAL, residual_sd=0.1), with_template(batch()), 0.1
+    """Its last layer begins at zero: the posterior mean about the prior, which at pure noise is the prior."""
+    method, b, sd = make(prior=True, residual_sd=0.1), batch(prior=True), 0.1
     t = torch.tensor([999, 3])
-    x_t = method.schedule.add_noise(b.pet, torch.randn_like(b.pet), t)
+    x_t = method.schedule.mix(b.pet, torch.randn_like(b.pet), t)
     signal, noise = method.schedule.signal_and_noise(t, x_t)
     weight = signal * sd**2 / ((signal * sd) ** 2 + noise**2)
     by_hand = -0.2 + weight * (x_t + 0.2 * signal)
-    torch.testing.assert_close(method.denoise(x_t, t, b.condition, b.tracer), by_hand.clamp(-1, 1))
+    predicted = method.parametrisation.predict(method.networks["generator"], x_t, t, b.condition)
+    torch.testing.assert_close(predicted, by_hand)
     assert (by_hand[0] + 0.2).abs().max() < 0.01
+
+
+def test_without_its_sd_the_residual_is_added_as_it_is() -> None:
+    """Its last layer begins at zero: the prior, whatever the noise."""
+    method, b = make(prior=True), batch(prior=True)
+    x_t, t = torch.randn_like(b.pet), torch.tensor([999, 3])
+    predicted = method.parametrisation.predict(method.networks["generator"], x_t, t, b.condition)
+    torch.testing.assert_close(predicted, torch.full_like(predicted, -0.2))
 
 
 def test_the_preconditioned_network_is_asked_for_a_normal_number() -> None:
@@ -165,30 +165,21 @@ def test_the_preconditioned_network_is_asked_for_a_normal_number() -> None:
     rng = torch.Generator().manual_seed(0)
     x_0 = sd * torch.randn((5, 1, 32, 32, 32), generator=rng)
     t = torch.tensor([0, 10, 100, 500, 999])
-    x_t = schedule.add_noise(x_0, torch.randn(x_0.shape, generator=rng), t)
-    known, unknown = schedule.wiener(x_t, torch.zeros_like(x_0), t, sd)
+    x_t = schedule.mix(x_0, torch.randn(x_0.shape, generator=rng), t)
+    known, unknown = wiener(schedule, x_t, torch.zeros_like(x_0), t, sd)
     wanted = ((x_0 - known) / unknown).flatten(1).std(dim=1)
     torch.testing.assert_close(wanted, torch.ones(5), atol=0.02, rtol=0)
 
 
-@pytest.mark.parametrize(
-    ("settings", "said"),
-    [({"residual": True}, "condition_channels: 3"), ({"residual_sd": 0.1}, "residual_sd needs residual")],
-)
-def test_settings_of_the_residual_that_do_not_fit_are_refused(settings: dict[str, Any], said: str) -> None:
-    with pytest.raises(ValueError, match=said):
-        make(**settings)
+def test_a_residual_of_noise_is_refused() -> None:
+    with pytest.raises(ValueError, match="residual_sd needs prediction: x0"):
+        make(prediction="eps", residual_sd=0.1)
 
 
 def test_a_volumes_draws_do_not_depend_on_the_batch() -> None:
     method, b = make(), batch()
     together = method.forward(b, draws(2), step=0)
-    alone = method.forward(Batch(b.pet[1:], b.condition[1:], b.tracer[1:]), draws(1, seed=1), step=0)
+    second = Condition(b.condition.mri[1:], None, b.condition.tracer[1:])
+    alone = method.forward(Batch(b.pet[1:], b.present[1:], second), draws(1, seed=1), step=0)
     assert torch.equal(together.target[1:], alone.target)
     torch.testing.assert_close(together.x0_hat[1:], alone.x0_hat)
-
-
-def test_every_method_can_be_built_from_its_dumped_settings() -> None:
-    for method in METHODS.values():
-        config = method.Config()
-        assert build_method(config.model_dump(mode="json")).config == config

@@ -6,6 +6,8 @@ import torch
 from relapet.config import load_config
 from relapet.errors import InputError
 from relapet.model.generator import Generator, GeneratorConfig
+from relapet.model.interface import Condition
+from support import condition_of, facts
 
 
 def count(network: torch.nn.Module) -> int:
@@ -13,53 +15,61 @@ def count(network: torch.nn.Module) -> int:
 
 
 def test_the_paper_preset_has_the_published_size() -> None:
-    generator = Generator(load_config("paper").method.generator)
+    generator = Generator(load_config("paper").method.generator, facts())
     assert count(generator) == 3_038_017
     assert len(generator.state_dict()) == 367
 
 
 def test_without_attention_there_is_none_anywhere() -> None:
-    generator = Generator(GeneratorConfig(channels=(8, 16), attention="none"))
+    generator = Generator(GeneratorConfig(channels=(8, 16), attention="none"), facts())
     assert not [name for name in generator.state_dict() if "attn" in name or "attention" in name]
 
 
 def test_a_grid_that_cannot_be_halved_is_refused() -> None:
-    generator = Generator(GeneratorConfig(channels=(8, 16, 16), residual_blocks=1))
+    generator = Generator(GeneratorConfig(channels=(8, 16, 16), residual_blocks=1), facts())
     x = torch.zeros(1, 1, 8, 10, 8)
     with pytest.raises(InputError, match="multiples of 4"):
-        generator(x, torch.tensor([0]), torch.zeros(1, 2, 8, 10, 8), torch.tensor([0]))
+        generator(x, torch.tensor([0]), condition_of(torch.zeros(1, 2, 8, 10, 8), [0]))
 
 
 def test_tracer_time_and_mri_all_reach_the_output() -> None:
     torch.manual_seed(0)
-    generator = Generator(GeneratorConfig(channels=(8, 16), residual_blocks=1))
+    generator = Generator(GeneratorConfig(channels=(8, 16), residual_blocks=1), facts())
     # MONAI starts the last convolution of each block at 0: give it something to pass on.
     for parameter in generator.parameters():
         if not parameter.any():
             torch.nn.init.normal_(parameter, std=0.1)
-    x, condition = torch.randn(1, 1, 8, 8, 8), torch.randn(1, 2, 8, 8, 8)
-    base = generator(x, torch.tensor([10]), condition, torch.tensor([0]))
+    x, mri = torch.randn(1, 1, 8, 8, 8), torch.randn(1, 2, 8, 8, 8)
+    base = generator(x, torch.tensor([10]), condition_of(mri, [0]))
     for changed in (
-        (x, torch.tensor([900]), condition, torch.tensor([0])),
-        (x, torch.tensor([10]), condition, torch.tensor([2])),
-        (x, torch.tensor([10]), condition + 1, torch.tensor([0])),
-        (x + 1, torch.tensor([10]), condition, torch.tensor([0])),
+        (x, torch.tensor([900]), condition_of(mri, [0])),
+        (x, torch.tensor([10]), condition_of(mri, [2])),
+        (x, torch.tensor([10]), condition_of(mri + 1, [0])),
+        (x + 1, torch.tensor([10]), condition_of(mri, [0])),
     ):
         assert not torch.allclose(generator(*changed), base)
+
+
+def test_all_tracers_at_once_have_a_channel_each_and_no_embedding() -> None:
+    generator = Generator(GeneratorConfig(channels=(8, 8), residual_blocks=1), facts(prior=True), "all")
+    assert not [name for name in generator.state_dict() if "class_embedding" in name]
+    volumes = torch.zeros(1, 3, 8, 8, 8)
+    condition = Condition(torch.zeros(1, 2, 8, 8, 8), volumes, torch.tensor([[0, 1, 2]]))
+    assert generator(volumes, torch.tensor([0]), condition).shape == volumes.shape
 
 
 @pytest.mark.parametrize("attention", ["none", "lowest"])
 def test_checkpointing_changes_neither_gradients_nor_names(attention: str) -> None:
     rng = torch.Generator().manual_seed(0)
-    x, condition = (torch.randn(2, c, 8, 8, 8, generator=rng) for c in (1, 2))
+    x, mri = (torch.randn(2, c, 8, 8, 8, generator=rng) for c in (1, 2))
     results, names = [], []
     for checkpointing in (False, True):
         torch.manual_seed(0)
         config = GeneratorConfig(
             channels=(8, 16), residual_blocks=1, attention=attention, checkpointing=checkpointing
         )
-        generator = Generator(config)
-        output = generator(x, torch.tensor([3, 900]), condition, torch.tensor([0, 2]))
+        generator = Generator(config, facts())
+        output = generator(x, torch.tensor([3, 900]), condition_of(mri, [0, 2]))
         results.append(
             torch.autograd.grad(output.square().mean(), list(generator.parameters()), allow_unused=True)
         )
@@ -73,7 +83,7 @@ def test_checkpointing_keeps_less_for_the_backward_pass() -> None:
     kept = []
     for checkpointing in (False, True):
         generator = Generator(
-            GeneratorConfig(channels=(8, 16), residual_blocks=2, checkpointing=checkpointing)
+            GeneratorConfig(channels=(8, 16), residual_blocks=2, checkpointing=checkpointing), facts()
         )
         total = 0
 
@@ -86,8 +96,7 @@ def test_checkpointing_keeps_less_for_the_backward_pass() -> None:
             generator(
                 torch.zeros(1, 1, 16, 16, 16),
                 torch.tensor([0]),
-                torch.zeros(1, 2, 16, 16, 16),
-                torch.tensor([0]),
+                condition_of(torch.zeros(1, 2, 16, 16, 16), [0]),
             )
         kept.append(total)
     assert kept[1] < kept[0] / 2

@@ -14,6 +14,7 @@ from relapet.model.losses import (
     standard_discriminator_loss,
     standard_generator_loss,
 )
+from support import condition_of, facts
 
 
 def test_relativistic_losses_by_hand() -> None:
@@ -78,16 +79,16 @@ def test_the_released_penalty_of_a_linear_critic() -> None:
 @pytest.mark.parametrize("reduction", ["full", "released"])
 def test_the_penaltys_own_gradient_against_finite_differences(reduction: str) -> None:
     torch.manual_seed(0)
-    critic = Discriminator(DiscriminatorConfig(kind="conditional", channels=2, layers=1)).double()
+    critic = Discriminator(DiscriminatorConfig(kind="conditional", channels=2, layers=1), facts()).double()
     rng = torch.Generator().manual_seed(1)
     x = torch.randn(1, 1, 4, 6, 8, generator=rng, dtype=torch.float64, requires_grad=True)
-    condition = torch.randn(1, 2, 4, 6, 8, generator=rng, dtype=torch.float64)
+    condition = condition_of(torch.randn(1, 2, 4, 6, 8, generator=rng, dtype=torch.float64), [1])
     weight, t = critic.body.score.weight, torch.tensor([0])
 
     def penalty(w: torch.Tensor) -> torch.Tensor:
         with torch.no_grad():
             weight.copy_(w)
-        return gradient_penalty(critic(x, condition, torch.tensor([1]), t), x, reduction)
+        return gradient_penalty(critic(x, condition, t), x, reduction)
 
     start = weight.detach().clone()
     (gradient,) = torch.autograd.grad(penalty(start), weight)
@@ -108,12 +109,12 @@ def test_annealing_is_ten_fold_and_then_constant() -> None:
 @pytest.mark.parametrize("kind", ["patch", "conditional"])
 def test_the_penalty_of_a_critic_against_finite_differences_on_a_volume_that_is_no_cube(kind: str) -> None:
     torch.manual_seed(0)
-    critic = Discriminator(DiscriminatorConfig(kind=kind, channels=2, layers=1)).double().eval()
+    critic = Discriminator(DiscriminatorConfig(kind=kind, channels=2, layers=1), facts()).double().eval()
     rng = torch.Generator().manual_seed(1)
     x = torch.randn(1, 1, 6, 8, 10, generator=rng, dtype=torch.float64, requires_grad=True)
-    condition = torch.randn(1, 2, 6, 8, 10, generator=rng, dtype=torch.float64)
-    labels = torch.tensor([1]), torch.tensor([500])
-    penalty = gradient_penalty(critic(x, condition, *labels), x).item()
+    condition = condition_of(torch.randn(1, 2, 6, 8, 10, generator=rng, dtype=torch.float64), [1])
+    t = torch.tensor([500])
+    penalty = gradient_penalty(critic(x, condition, t), x).item()
 
     step, total = 1e-6, 0.0
     flat = x.detach().flatten()
@@ -122,33 +123,35 @@ def test_the_penalty_of_a_critic_against_finite_differences_on_a_volume_that_is_
         for sign in (1, -1):
             moved = flat.clone()
             moved[i] += sign * step
-            shifted.append(critic(moved.view(x.shape), condition, *labels).sum().item())
+            shifted.append(critic(moved.view(x.shape), condition, t).sum().item())
         total += ((shifted[0] - shifted[1]) / (2 * step)) ** 2
     assert penalty == pytest.approx(total, rel=1e-5)
 
 
 @pytest.mark.parametrize("kind", ["patch", "conditional"])
 def test_the_penalty_reaches_the_critics_weights(kind: str) -> None:
-    critic = Discriminator(DiscriminatorConfig(kind=kind, channels=2, layers=2))
+    critic = Discriminator(DiscriminatorConfig(kind=kind, channels=2, layers=2), facts())
     x = torch.randn(1, 1, 16, 16, 16, requires_grad=True)
-    labels = torch.tensor([0]), torch.tensor([0])
-    penalty = gradient_penalty(critic(x, torch.randn(1, 2, 16, 16, 16), *labels), x)
+    condition = condition_of(torch.randn(1, 2, 16, 16, 16), [0])
+    penalty = gradient_penalty(critic(x, condition, torch.tensor([0])), x)
     gradients = torch.autograd.grad(penalty, list(critic.parameters()), allow_unused=True)
     assert any(g is not None and g.abs().sum() > 0 for g in gradients)
 
 
 def test_a_critic_that_is_told_the_timestep_learns_to_use_it() -> None:
     torch.manual_seed(0)
-    x, condition, tracer = torch.randn(1, 1, 16, 16, 16), torch.randn(1, 2, 16, 16, 16), torch.tensor([0])
+    x, condition = torch.randn(1, 1, 16, 16, 16), condition_of(torch.randn(1, 2, 16, 16, 16), [0])
     early, late = torch.tensor([10]), torch.tensor([900])
     deaf, told = (
-        Discriminator(DiscriminatorConfig(kind="conditional", channels=2, layers=2, told_timestep=told))
+        Discriminator(
+            DiscriminatorConfig(kind="conditional", channels=2, layers=2, timestep_conditioned=told), facts()
+        )
         for told in (False, True)
     )
-    assert torch.equal(deaf(x, condition, tracer, early), deaf(x, condition, tracer, late))
+    assert torch.equal(deaf(x, condition, early), deaf(x, condition, late))
     optimiser = torch.optim.Adam(told.parameters(), 0.01)
     for _ in range(20):  # that the same volume is worth more late than early
-        loss = (told(x, condition, tracer, early) - told(x, condition, tracer, late)).mean()
+        loss = (told(x, condition, early) - told(x, condition, late)).mean()
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
@@ -156,5 +159,5 @@ def test_a_critic_that_is_told_the_timestep_learns_to_use_it() -> None:
 
 
 def test_the_published_critic_cannot_be_told_the_timestep() -> None:
-    with pytest.raises(ValueError, match="told_timestep"):
-        DiscriminatorConfig(kind="patch", told_timestep=True)
+    with pytest.raises(ValueError, match="timestep_conditioned"):
+        DiscriminatorConfig(kind="patch", timestep_conditioned=True)

@@ -14,7 +14,8 @@ from relapet.model.losses import (
     relativistic_discriminator_loss,
     relativistic_generator_loss,
 )
-from support import DATA, recipe_weights
+from relapet.model.parametrisation import Raw
+from support import DATA, condition_of, facts, recipe_weights
 
 TOLERANCE = {"rtol": 0.0, "atol": 1e-5}
 TIMESTEPS = (0, 10, 250, 500, 750, 999)
@@ -30,7 +31,7 @@ def reference() -> dict[str, Tensor]:
 
 @pytest.fixture(scope="module")
 def critic() -> Discriminator:
-    network = Discriminator(DiscriminatorConfig(kind="patch", channels=4, layers=2))
+    network = Discriminator(DiscriminatorConfig(kind="patch", channels=4, layers=2), facts())
     network.body.network.load_state_dict(recipe_weights("discriminator"))
     return network.eval()
 
@@ -42,20 +43,19 @@ def test_schedule(reference: dict[str, Tensor]) -> None:
 @pytest.mark.parametrize("t", TIMESTEPS)
 def test_noising_clean_prediction_and_step(reference: dict[str, Tensor], t: int) -> None:
     now = torch.tensor([t])
-    x_t = SCHEDULE.add_noise(reference["x0"], reference["eps"], now)
+    x_t = SCHEDULE.mix(reference["x0"], reference["eps"], now)
     torch.testing.assert_close(x_t, reference[f"x_t_{t}"], **TOLERANCE)
     eps_hat = 0.9 * reference["eps"] + 0.05
-    x0_hat = SCHEDULE.to_x0("eps", eps_hat, x_t, now).clamp(-1, 1)
+    x0_hat = Raw(SCHEDULE, "eps").clean(eps_hat, x_t, now).clamp(-1, 1)
     torch.testing.assert_close(x0_hat, reference[f"x0_pred_{t}"], **TOLERANCE)
-    previous = SCHEDULE.posterior_step(x_t, x0_hat, now, now - 1, reference[f"step_noise_{t}"])
+    previous = SCHEDULE.step(x_t, x0_hat, now, now - 1, reference[f"step_noise_{t}"])
     torch.testing.assert_close(previous, reference[f"x_prev_{t}"], **TOLERANCE)
 
 
 def test_logits_losses_and_penalties(reference: dict[str, Tensor], critic: Discriminator) -> None:
-    condition = torch.zeros(1, 2, 24, 24, 24)
-    labels = torch.tensor([0]), torch.tensor([0])
+    condition, t = condition_of(torch.zeros(1, 2, 24, 24, 24), [0]), torch.tensor([0])
     real, fake = (reference[name].clone().requires_grad_() for name in ("d_real", "d_fake"))
-    real_logits, fake_logits = critic(real, condition, *labels), critic(fake, condition, *labels)
+    real_logits, fake_logits = critic(real, condition, t), critic(fake, condition, t)
     torch.testing.assert_close(real_logits, reference["d_logits_real"], **TOLERANCE)
     torch.testing.assert_close(fake_logits, reference["d_logits_fake"], **TOLERANCE)
     r1, r2 = gradient_penalty(real_logits, real), gradient_penalty(fake_logits, fake)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from itertools import chain, count
+
 import pytest
 import torch
 from torch import Tensor
 
 from relapet.errors import InputError
 from relapet.model.diffusion import scaled_linear_schedule
-from relapet.model.samplers import SAMPLERS, ddim, ddpm, trailing_timesteps
+from relapet.model.samplers import SAMPLERS, ddim, ddpm
 
 SCHEDULE = scaled_linear_schedule(1000, 5e-4, 1.95e-2)
 MEAN, SD = 0.3, 0.5
@@ -27,16 +30,26 @@ def start(size: int = 24) -> Tensor:
     )
 
 
+def draws(seed: int = 1, size: int = 24) -> Callable[[], Tensor]:
+    """`start`, then fresh noise."""
+    generator = torch.Generator().manual_seed(seed)
+    noise = chain(
+        [start(size)],
+        (torch.randn(start(size).shape, generator=generator, dtype=torch.float64) for _ in count()),
+    )
+    return lambda: next(noise)
+
+
 def test_trailing_timesteps_start_at_pure_noise() -> None:
-    assert trailing_timesteps(1000, 4) == [999, 749, 499, 249]
-    assert trailing_timesteps(1000, 1) == [999]
-    assert trailing_timesteps(10, 10) == list(range(9, -1, -1))
+    assert SCHEDULE.times(4) == [999, 749, 499, 249]
+    assert SCHEDULE.times(1) == [999]
+    assert scaled_linear_schedule(10, 5e-4, 1.95e-2).times(10) == list(range(9, -1, -1))
 
 
 @pytest.mark.parametrize("steps", [0, 1001])
 def test_steps_out_of_range_are_refused(steps: int) -> None:
-    with pytest.raises(InputError, match="--steps"):
-        trailing_timesteps(1000, steps)
+    with pytest.raises(InputError, match="Sampling steps"):
+        SCHEDULE.times(steps)
 
 
 def test_ddim_follows_the_exact_path() -> None:
@@ -44,13 +57,13 @@ def test_ddim_follows_the_exact_path() -> None:
     noise = start()
     signal, deviation = SCHEDULE.signal_and_noise(torch.tensor([999]), noise)
     exact = MEAN + SD * (noise - signal * MEAN) / (signal**2 * SD**2 + deviation**2).sqrt()
-    sample = ddim(perfect_denoiser, noise, SCHEDULE, 1000)
+    sample = ddim(perfect_denoiser, SCHEDULE, lambda: noise, 1000)
     assert (sample - exact).abs().max() < 0.01 * SD * noise.abs().max()
 
 
 @pytest.mark.parametrize("name", list(SAMPLERS))
 def test_samples_have_the_right_mean_and_spread(name: str) -> None:
-    sample = SAMPLERS[name](perfect_denoiser, start(), SCHEDULE, 1000, torch.Generator().manual_seed(1), None)
+    sample = SAMPLERS[name](perfect_denoiser, SCHEDULE, draws(), 1000, None)
     assert sample.mean().item() == pytest.approx(MEAN, abs=0.02)
     assert sample.std().item() == pytest.approx(SD, rel=0.03)
 
@@ -58,13 +71,13 @@ def test_samples_have_the_right_mean_and_spread(name: str) -> None:
 @pytest.mark.parametrize("name", list(SAMPLERS))
 def test_one_step_gives_the_clean_prediction(name: str) -> None:
     noise = start(8)
-    sample = SAMPLERS[name](perfect_denoiser, noise, SCHEDULE, 1, torch.Generator(), None)
+    sample = SAMPLERS[name](perfect_denoiser, SCHEDULE, lambda: noise, 1, None)
     torch.testing.assert_close(sample, perfect_denoiser(noise, torch.tensor([999])), atol=1e-6, rtol=0)
 
 
 def test_the_noise_estimate_belongs_to_the_clamped_prediction() -> None:
     """A denoiser that always says 1 must end at exactly 1, whatever the steps."""
-    sample = ddim(lambda x, t: torch.ones_like(x), start(8), SCHEDULE, 7)
+    sample = ddim(lambda x, t: torch.ones_like(x), SCHEDULE, draws(size=8), 7)
     torch.testing.assert_close(sample, torch.ones_like(sample))
 
 
@@ -72,8 +85,7 @@ def test_progress_is_told_and_ancestral_noise_is_seeded() -> None:
     told: list[tuple[int, int]] = []
 
     def run(seed: int) -> Tensor:
-        generator = torch.Generator().manual_seed(seed)
-        return ddpm(perfect_denoiser, start(8), SCHEDULE, 5, generator, lambda i, n: told.append((i, n)))
+        return ddpm(perfect_denoiser, SCHEDULE, draws(seed, 8), 5, lambda i, n: told.append((i, n)))
 
     assert torch.equal(run(1), run(1))
     assert not torch.equal(run(1), run(2))

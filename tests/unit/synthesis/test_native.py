@@ -21,7 +21,7 @@ from relapet.preprocessing import spatial
 from relapet.preprocessing.names import Names
 from relapet.tracers import get_tracer
 
-TAU, VISIT, GRID = get_tracer("tau"), Visit("01"), GRIDS["4mm"]
+TAU, VISIT, GRID = get_tracer("tau"), Visit("01"), GRIDS["8mm"]
 
 
 def own_grid() -> tuple[tuple[int, int, int], np.ndarray]:
@@ -121,7 +121,7 @@ def test_the_native_mask_and_sidecar_lead_to_the_t1w(
         f"{anat}desc-brain_mask.nii.gz",
         f"{anat}space-{SPACE}_desc-preproc_FLAIR.nii.gz",
     } <= set(sidecar["Sources"])
-    assert sidecar["ModelResolution"] == "4.0 mm isotropic"
+    assert sidecar["ModelResolution"] == "8.0 mm isotropic"
     assert "1.5 x 1.5 x 3 mm" in sidecar["Resolution"]
 
 
@@ -135,7 +135,7 @@ def test_native_vois_are_those_of_the_template(native_source: Path, tiny_run: Pa
     atlas = load_atlas(GRIDS["1mm"])
     large = [atlas.names[i] for i, volume in atlas.volumes_mm3(1.0).items() if volume > 5000]
     change = np.log(native.loc[large, "mean"] / mni.loc[large, "mean"]).abs()
-    assert change.median() < 0.02
+    assert change.median() < 0.05  # voxels of 8 mm hold more than one VOI
     # The brain is smaller in the T1w than in the template by the transform's determinant.
     fine = pd.Series({atlas.names[i]: volume for i, volume in atlas.volumes_mm3(1.0).items()})
     ratio = native.loc[large, "volume"] / fine[large]

@@ -55,9 +55,9 @@ def test_a_step_that_overflows_is_left_out_and_the_scale_halved() -> None:
     trainer = half_trainer("train.steps=1")
     generator = trainer.players[-1]
     generator.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**40)
-    before = {name: tensor.clone() for name, tensor in generator.phase.network.state_dict().items()}
+    before = {name: tensor.clone() for name, tensor in generator.phase.networks[0].state_dict().items()}
     trainer.run(Hooks())
-    assert all(torch.equal(before[k], v) for k, v in generator.phase.network.state_dict().items())
+    assert all(torch.equal(before[k], v) for k, v in generator.phase.networks[0].state_dict().items())
     assert generator.scaler.get_scale() == 2.0**39
 
 

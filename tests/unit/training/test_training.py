@@ -30,7 +30,7 @@ from relapet.training.errors import TrainingError
 from relapet.training.log import Log
 from relapet.training.signals import stop_requests
 from relapet.training.train import TrainOptions, ValidationRound, train_run
-from support import TINY_SETTINGS, tiny_trainer
+from support import TINY_SETTINGS, condition_of, tiny_trainer
 
 
 def settings(*more: str) -> RunConfig:
@@ -38,7 +38,7 @@ def settings(*more: str) -> RunConfig:
 
 
 def weights(run: RunFolder) -> dict[str, torch.Tensor]:
-    return run.read_weights()
+    return run.read_weights("generator")
 
 
 def assert_same(one: Mapping[str, Any], other: Mapping[str, Any]) -> None:
@@ -119,7 +119,7 @@ def test_a_run_is_not_overwritten(toy_source: Path, tmp_path: Path) -> None:
 def test_the_run_folder_says_what_it_was_made_from(toy_source: Path, tmp_path: Path) -> None:
     run = train_run(settings("train.steps=1"), toy_source, tmp_path, TrainOptions())
     manifest = run.read_manifest()
-    assert manifest.grid == "4mm"
+    assert manifest.grid == "8mm"
     assert manifest.tracers["tau"].index == 2
     assert {part: len(names) for part, names in manifest.split.items()} == {
         "train": 5,
@@ -138,10 +138,11 @@ def test_validation_sees_the_average_weights_and_leaves_training_alone(
     seen: list[tuple[int, int]] = []
 
     def validate(current: ValidationRound) -> dict[str, float]:
-        seen.append((current.step, len(current.pairs)))
+        seen.append((current.step, len(current.items)))
         assert not current.method.networks.training
-        zeros = [torch.zeros(1, channels, 40, 48, 40) for channels in (1, 3)]
-        current.method.networks["generator"](zeros[0], torch.tensor([0]), zeros[1], torch.tensor([0]))
+        volume, mri = torch.zeros(1, 1, 24, 24, 24), torch.zeros(1, 2, 24, 24, 24)
+        condition = condition_of(mri, [0], volume)
+        current.method.networks["generator"](volume, torch.tensor([0]), condition)
         return {"mae/tau": 0.5}
 
     config = settings("train.steps=4", "train.validate_every=2")
@@ -265,10 +266,12 @@ def test_validation_draws_each_tracer_and_uses_few_steps(toy_source: Path, tmp_p
     calls = 0
 
     class Counting(Rela):
-        def denoise(self, *arguments: torch.Tensor) -> torch.Tensor:
-            nonlocal calls
-            calls += 1
-            return super().denoise(*arguments)
+        def sample(self, *arguments: Any) -> torch.Tensor:
+            def counted(done: int, of: int) -> None:
+                nonlocal calls
+                calls += 1
+
+            return super().sample(*arguments[:3], counted)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(METHODS, "rela", Counting)
@@ -295,7 +298,7 @@ def test_the_learning_rate_follows_the_clock_only_where_it_leads() -> None:
         "train.steps=100", "train.seconds=100", "train.lr_warmup=0", "train.lr_schedule=cosine"
     )
     factors = []
-    for trainer.step, trainer.seconds in ((50, 0.0), (50, 54.9), (50, 80.0), (50, 100.0)):
+    for trainer.step, trainer.clock in ((50, 0.0), (50, 54.9), (50, 80.0), (50, 100.0)):
         factors.append(trainer._lr_factor())
     expected = [0.5 * (1 + math.cos(math.pi * fraction)) for fraction in (0.5, 0.5, 0.75, 0.95)]
     assert factors == pytest.approx(expected, abs=1e-7)

@@ -13,7 +13,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 import torch
 
 from relapet.config import load_config
-from relapet.training.distributed import leave, make_fabric
+from relapet.training.distributed import finalize, make_fabric
 from relapet.training.engine import Hooks
 from support import tiny_trainer
 
@@ -37,7 +37,7 @@ def main(out: Path, settings: list[str], lengths: list[int]) -> None:
     trainer = tiny_trainer(*settings, length=3, fabric=fabric)
     done = trainer.run(Hooks(stop=lambda: fabric.global_rank == 1 and trainer.step == 1))
     (out / f"stop_rank-{fabric.global_rank}.txt").write_text(f"{done} {trainer.step}")
-    leave(fabric)
+    finalize(fabric)
 
 
 if __name__ == "__main__":
