@@ -37,7 +37,7 @@ from relapet.preprocessing.pipeline import PreprocessConfig, preprocess
 from relapet.simulation.as_scanned import (
     AsScannedConfig,
     noise_free_path,
-    place,
+    sample_moved,
     truth_root,
     write_as_scanned,
 )
@@ -151,7 +151,7 @@ def there_and_back(raw: Path, out: Path, visit: Visit) -> dict[str, float]:
         if not path.is_file():
             continue
         data = np.asarray(load_volume(path).dataobj)
-        before = place(data, grid, np.array(positions["AnatomyToT1w"]), t1w.shape, t1w.affine)
+        before = sample_moved(data, grid, np.array(positions["AnatomyToT1w"]), t1w.shape, t1w.affine)
         there = apply(nib.Nifti1Image(before, t1w.affine), grid.shape, grid.affine, to_template)
         back = np.asarray(bring_back(nib.Nifti1Image(there, grid.affine), way_back).dataobj)
         was, now = native.means(before), native.means(back)

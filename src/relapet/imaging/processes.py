@@ -101,7 +101,8 @@ def _one_thread() -> Iterator[None]:
 
 def _start_worker(parent: int) -> None:
     """Leave Ctrl-C to the parent, and end when it is gone."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # A handler, for SIG_IGN would be inherited by the programs that a process calls.
+    signal.signal(signal.SIGINT, lambda *_: None)
     if sys.platform == "linux":
         # The kernel's signal arrives even while compiled code keeps the watching thread from running.
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)

@@ -107,7 +107,7 @@ def process_mri(raw: RawVisit, names: Names, grid: Grid, syn_iterations: tuple[i
         measures["FlairInformationNats"] = round(flair.nats, 3)
         measures["FlairInformationOverMirrored"] = round(flair.gain, 3)
         say(f"FLAIR to T1w: shares {flair.nats:.2f} nats, {flair.gain:.2f} times its mirror image's")
-        warnings += judge_flair(flair.nats, flair.gain, raw.flair)
+        warnings += flair_warnings(flair.nats, flair.gain, raw.flair)
     ready = _ready(raw, names, grid, (t1w, mask), None if flair is None else flair.image)
     return Mri(small, region, brain, *ready, measures, tuple(warnings))
 
@@ -193,7 +193,7 @@ def _flair(path: Path, names: Names, t1w: nib.Nifti1Image, region: nib.Nifti1Ima
     return _Flair(correct_bias(flair, in_flair), found, max(found, 1e-6) / max(chance, 1e-6))
 
 
-def judge_flair(nats: float, gain: float, flair: Path) -> list[str]:
+def flair_warnings(nats: float, gain: float, flair: Path) -> list[str]:
     """Warnings about a FLAIR that shares ``nats`` with the T1w, ``gain`` times what its mirror image does."""
     if nats / gain >= max(_MIN_NATS, _MIRROR_GAIN * nats):
         return [

@@ -75,7 +75,7 @@ class AsScannedConfig:
     """Leave PET without noise, to test quantities alone."""
 
 
-def rigid(rng: np.random.Generator, degrees: float, shift_mm: float) -> Affine:
+def random_rigid(rng: np.random.Generator, degrees: float, shift_mm: float) -> Affine:
     """A random rigid motion about the origin (near the centre of the head), (4, 4), RAS mm."""
     angles = np.deg2rad(degrees) * rng.standard_normal(3)
     matrix = np.eye(4)
@@ -99,7 +99,9 @@ def oblique_grid(
     return (int(shape[0]), int(shape[1]), int(shape[2])), affine
 
 
-def place(data: Volume, grid: Grid, move: Affine, shape: tuple[int, int, int], affine: Affine) -> Volume:
+def sample_moved(
+    data: Volume, grid: Grid, move: Affine, shape: tuple[int, int, int], affine: Affine
+) -> Volume:
     """Sample the subject's volume, its head moved by ``move``, on a scanner's grid: linear, 0 outside."""
     to_source = np.linalg.inv(grid.affine) @ np.linalg.inv(move) @ affine
     return sample(data, to_source, shape)
@@ -125,8 +127,8 @@ def _write_mri(
     subject: SimulatedSubject, root: Path, config: AsScannedConfig, rng: np.random.Generator
 ) -> Json:
     visit, position, grid = Visit(subject.label), config.position, config.simulation.grid
-    head = rigid(rng, position.head_degrees, position.head_mm)
-    other = rigid(rng, position.between_degrees, position.between_mm) @ head
+    head = random_rigid(rng, position.head_degrees, position.head_mm)
+    other = random_rigid(rng, position.between_degrees, position.between_mm) @ head
     extent = np.array([176.0, 208.0, 192.0])
     common = {
         "Manufacturer": "simulated",
@@ -136,7 +138,7 @@ def _write_mri(
     }
     for suffix, data, move in (("T1w", subject.t1w, head), ("FLAIR", subject.flair, other)):
         shape, affine = oblique_grid(move, np.ones(3), extent)
-        image = place(data, grid, move, shape, affine) * _field(shape, config.receive_field_sd, rng)
+        image = sample_moved(data, grid, move, shape, affine) * _field(shape, config.receive_field_sd, rng)
         if suffix == "FLAIR":
             image, affine = _thick(image, affine, round(config.flair_slice_mm))
         write_image(visit.path(root, "anat", suffix), image, affine, common, "simulated by relapet", code=1)
@@ -151,7 +153,7 @@ def _write_pet(
     rng: np.random.Generator,
 ) -> Json:
     visit, grid = Visit(subject.label), config.simulation.grid
-    move = rigid(rng, config.position.head_degrees, config.position.head_mm)
+    move = random_rigid(rng, config.position.head_degrees, config.position.head_mm)
     shape, affine = oblique_grid(move, np.full(3, config.pet_voxel_mm), np.array([200.0, 220.0, 200.0]))
     low, high = tracer.window_minutes
     duration = (high - low) / config.frames
@@ -165,9 +167,9 @@ def _write_pet(
             noise = pet_noise(clean, subject.scanner, grid, rng)
             noisy = clean + np.float32(np.sqrt(config.frames)) * noise
         washout = 1 - 0.002 * (start - low)
-        frames.append(_REFERENCE_BQ_ML * washout * place(noisy, grid, move, shape, affine))
+        frames.append(_REFERENCE_BQ_ML * washout * sample_moved(noisy, grid, move, shape, affine))
         moves.append(move.tolist())
-        move = rigid(rng, config.position.frame_degrees, config.position.frame_mm) @ move
+        move = random_rigid(rng, config.position.frame_degrees, config.position.frame_mm) @ move
     times = [60 * start for start in starts]
     sidecar = _pet_sidecar(subject, tracer, times, 60 * duration)
     path = visit.path(root, "pet", "pet", trc=tracer.label)

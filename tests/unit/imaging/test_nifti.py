@@ -173,6 +173,16 @@ def test_a_broken_file_is_named_in_one_sentence(case: str, tmp_path: Path) -> No
     assert said.endswith(".")
 
 
+def test_a_disk_that_forbids_reading_is_told_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def forbidden(path: Path) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    path = good(tmp_path)
+    monkeypatch.setattr(nib, "load", forbidden)
+    with pytest.raises(VolumeError, match=r"scan\.nii may not be read; change its permissions"):
+        load_volume(path)
+
+
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_voxels_that_are_not_finite_are_refused(value: float, tmp_path: Path) -> None:
     data = DATA.copy()
