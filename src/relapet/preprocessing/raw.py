@@ -8,6 +8,7 @@ from pathlib import Path
 
 from relapet.errors import InputError, SubjectError
 from relapet.imaging.bids import Visit, sidecar_path
+from relapet.imaging.nifti import printable
 from relapet.tracers import TracerSpec, get_tracer
 
 
@@ -61,7 +62,13 @@ def find_raw(root: Path, visit: Visit) -> RawVisit:
 
 
 def _images(folder: Path, suffix: str) -> list[Path]:
-    return sorted(path for path in folder.glob(f"*_{suffix}.nii*") if path.name.endswith((".nii", ".nii.gz")))
+    found = sorted(
+        path for path in folder.glob(f"*_{suffix}.nii*") if path.name.endswith((".nii", ".nii.gz"))
+    )
+    for path in found:
+        if printable(Path(path.name)) != path.name:  # no sidecar, log or page could name it
+            raise SubjectError(f"{printable(path)} has a name that is not UTF-8; rename it.")
+    return found
 
 
 def _only(folder: Path, suffix: str) -> Path | None:

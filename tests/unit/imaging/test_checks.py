@@ -1,5 +1,7 @@
 """Raw images that cannot be used are refused by one sentence that names the file."""
 
+import os
+
 import nibabel as nib
 import numpy as np
 import pytest
@@ -92,6 +94,12 @@ def test_two_t1w_and_none(tmp_path):
         find_raw(tmp_path, visit)
     with pytest.raises(SubjectError, match="no sub-02"):
         find_raw(tmp_path, Visit("02"))
+
+
+def test_a_name_that_is_no_utf8(tmp_path):
+    write(tmp_path / os.fsdecode(b"sub-01/anat/sub-01_acq-\xff_T1w.nii.gz"))
+    with pytest.raises(SubjectError, match=r"acq-\ufffd_T1w.*rename it"):
+        find_raw(tmp_path, Visit("01"))
 
 
 def test_pet_by_tracer_with_aliases_and_problems(tmp_path):
