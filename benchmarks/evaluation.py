@@ -36,11 +36,12 @@ from relapet.evaluation.image_metrics import METRICS, Pair, rmse
 from relapet.evaluation.statistics import bootstrap_mean
 from relapet.evaluation.voi import brain_mask, default_atlas, sum_regions, target_vois
 from relapet.files import read_json
-from relapet.imaging.bids import find_visits, index_derivative
+from relapet.imaging.bids import find_visits, index_derivative, sidecar_path
 from relapet.imaging.grid import Grid, find_grid, get_grid
 from relapet.imaging.nifti import load_volume
+from relapet.imaging.resample import FWHM_PER_SD
 from relapet.simulation.cohort import TRUTH, SimulationConfig, simulate_cohort, simulate_subject
-from relapet.simulation.scanner import FWHM_PER_SD, Scanner, get_site, override_scanners, pet_noise
+from relapet.simulation.scanner import Scanner, get_site, override_scanners, pet_noise
 from relapet.tracers import TracerSpec, simulated_tracers
 from relapet.types import Volume
 
@@ -83,7 +84,7 @@ def scans(cohort: Path, tracer: TracerSpec) -> Iterator[tuple[Scanner, Grid, Vol
     scanners = {scanner.name: scanner for site in ("research", "adni") for scanner in get_site(site).scanners}
     for files in index_derivative(cohort):
         path = files.pet[tracer.name]
-        sidecar = read_json(path.with_name(path.name.replace(".nii.gz", ".json")))
+        sidecar = read_json(sidecar_path(path))
         paths = (path, *(files.visit.pet(cohort / TRUTH, tracer, desc) for desc in ("noisefree", "visible")))
         images = [load_volume(p) for p in paths]
         grid = find_grid(images[0].shape, images[0].affine)

@@ -26,17 +26,18 @@ from scipy import ndimage
 
 from relapet.files import read_json
 from relapet.imaging.bids import Visit, find_visits
+from relapet.imaging.derivatives import find_way_back
 from relapet.imaging.grid import GRIDS
 from relapet.imaging.nifti import load_volume
+from relapet.imaging.resample import sample
 from relapet.imaging.template import Atlas, load_atlas
+from relapet.imaging.transforms import Step, apply, bring_back, load_ants
 from relapet.preprocessing.names import Names
-from relapet.preprocessing.native import to_native, to_template
 from relapet.preprocessing.pipeline import PreprocessConfig, preprocess
-from relapet.preprocessing.spatial import load_ants
 from relapet.simulation.as_scanned import (
     AsScannedConfig,
     noise_free_path,
-    place,
+    sample_moved,
     truth_root,
     write_as_scanned,
 )
@@ -66,9 +67,8 @@ def affine(matrix: np.ndarray, points: np.ndarray) -> np.ndarray:
 def mapping_errors(raw: Path, out: Path, visit: Visit) -> dict[str, float]:
     """Median distances, mm, over the brain of one visit."""
     names, truth = Names(out, visit), truth_root(raw)
-    anat = visit.folder(truth, "anat")
-    positions = read_json(anat / f"{visit.stem}_desc-positions.json")
-    brain = nib.load(anat / f"{visit.stem}_desc-brain_mask.nii.gz")
+    positions = read_json(visit.path(truth, "anat", "", ".json", desc="positions"))
+    brain = nib.load(visit.mask(truth, None))
     own = affine(brain.affine, np.argwhere(np.asarray(brain.dataobj) > 0)[::501])
     head = np.array(positions["AnatomyToT1w"])
     t1w = affine(head, own)
@@ -83,7 +83,7 @@ def mapping_errors(raw: Path, out: Path, visit: Visit) -> dict[str, float]:
             index = read_json(names.provenance)["Pet"][tracer.name]["Frames"]
             true = affine(np.array(moves[index[len(index) // 2]]), own)
             rows[f"PET {tracer.name} to T1w"] = distance(through(names.pet_to_t1w(tracer), t1w), true)
-    field = nib.load(anat / f"{visit.stem}_desc-templatemm_map.nii.gz")
+    field = nib.load(visit.path(truth, "anat", "map", desc="templatemm"))
     where = affine(np.linalg.inv(field.affine), own).T
     true = np.stack(
         [ndimage.map_coordinates(np.asarray(field.dataobj[..., i]), where, order=1) for i in range(3)], 1
@@ -95,19 +95,11 @@ def mapping_errors(raw: Path, out: Path, visit: Visit) -> dict[str, float]:
 def true_labels(raw: Path, visit: Visit, template: Atlas) -> np.ndarray:
     """The template's atlas in the subject's anatomy by the true mapping: the same VOIs on both sides."""
     grid = GRIDS["1mm"]
-    field = nib.load(visit.folder(truth_root(raw), "anat") / f"{visit.stem}_desc-templatemm_map.nii.gz")
+    field = nib.load(visit.path(truth_root(raw), "anat", "map", desc="templatemm"))
     coarse = np.linalg.inv(field.affine) @ grid.affine
     to_voxel = np.linalg.inv(grid.affine)
     where = [
-        ndimage.affine_transform(
-            np.asarray(field.dataobj[..., i]),
-            coarse[:3, :3],
-            coarse[:3, 3],
-            grid.shape,
-            order=1,
-            mode="nearest",
-        )
-        * to_voxel[i, i]
+        sample(np.asarray(field.dataobj[..., i]), coarse, grid.shape, mode="nearest") * to_voxel[i, i]
         + to_voxel[i, 3]
         for i in range(3)
     ]
@@ -148,9 +140,10 @@ def summarize(vois: pd.DataFrame) -> dict[str, float]:
 def there_and_back(raw: Path, out: Path, visit: Visit) -> dict[str, float]:
     """Change of VOI means of a 1 mm PET from native to template space and back, percent."""
     grid, t1w = GRIDS["1mm"], load_volume(Names(out, visit).native_t1w)
-    positions = read_json(visit.folder(truth_root(raw), "anat") / f"{visit.stem}_desc-positions.json")
+    positions = read_json(visit.path(truth_root(raw), "anat", "", ".json", desc="positions"))
+    way_back, to_template = find_way_back(out, visit), [Step(Names(out, visit).warp.forward)]
     atlas = load_atlas(grid)
-    labels = to_native(out, visit, nib.Nifti1Image(atlas.labels.astype(np.float32), grid.affine), 0)
+    labels = bring_back(nib.Nifti1Image(atlas.labels.astype(np.float32), grid.affine), way_back, 0)
     native = Atlas(np.asarray(labels.dataobj).astype(np.int32), atlas.names)
     rows = {}
     for tracer in simulated_tracers().values():
@@ -158,10 +151,9 @@ def there_and_back(raw: Path, out: Path, visit: Visit) -> dict[str, float]:
         if not path.is_file():
             continue
         data = np.asarray(load_volume(path).dataobj)
-        before = place(data, grid, np.array(positions["AnatomyToT1w"]), t1w.shape, t1w.affine)
-        like = nib.Nifti1Image(np.zeros(grid.shape, np.float32), grid.affine)
-        there = to_template(out, visit, nib.Nifti1Image(before, t1w.affine), like)
-        back = np.asarray(to_native(out, visit, there).dataobj)
+        before = sample_moved(data, grid, np.array(positions["AnatomyToT1w"]), t1w.shape, t1w.affine)
+        there = apply(nib.Nifti1Image(before, t1w.affine), grid.shape, grid.affine, to_template)
+        back = np.asarray(bring_back(nib.Nifti1Image(there, grid.affine), way_back).dataobj)
         was, now = native.means(before), native.means(back)
         change = [
             100 * abs(now[i] / was[i] - 1) for i, mm3 in native.volumes_mm3(1.0).items() if mm3 > SMALL_MM3

@@ -1,21 +1,29 @@
-"""The BIDS side: names of model-ready files, indexing a derivative tree, dataset descriptions.
+"""The BIDS side: the one module that spells file names and sidecars, chooses visits, and writes images and tables.
 
-A scan is a value: `Scan(subject, session)` names a visit, and the functions below turn it into the paths
-that every stage reads and writes, so that no other module spells a file name.
+A visit is a value: ``Visit(subject, session)`` gives the path of each of its files under a root, `find_visits` and
+`index_derivative` tell what a tree holds, and `write_image`, `write_table` and `write_dataset_description` write what
+belongs together: an image or a table with its JSON sidecar, a data set with its description.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
 import relapet
 from relapet.errors import InputError
-from relapet.files import write_json, write_text
+from relapet.files import atomic_path, write_json, write_text
 from relapet.imaging.grid import SPACE
+from relapet.imaging.nifti import save_frames, save_volume
 from relapet.tracers import TracerSpec, load_tracers
+from relapet.types import Affine, Json
 
 BIDS_VERSION = "1.10.0"
 _BEYOND_BIDS = (
@@ -38,6 +46,15 @@ which the validator does not know yet.
 """
 NATIVE_SPACE = "T1w"
 """Label of a visit's own space: that of its T1w, as fMRIPrep and PETPrep call it."""
+_ENTITIES = ("trc", "from", "to", "mode", "space", "label", "meas", "seg", "desc")
+"""Entities after sub- and ses-, in the order in which a file name holds them."""
+_NAMED = 5
+"""How many of those that are there a message names."""
+
+
+def _name(stem: str, suffix: str, ending: str, entities: dict[str, str | None]) -> str:
+    pairs = [f"{key}-{entities[key]}" for key in _ENTITIES if entities.get(key) is not None]
+    return "_".join([stem, *pairs, *([suffix] if suffix else [])]) + ending
 
 
 @dataclass(frozen=True, order=True)
@@ -57,28 +74,39 @@ class Visit:
         subject = Path(root) / f"sub-{self.subject}"
         return (subject / f"ses-{self.session}" if self.session else subject) / datatype
 
-    def t1w(self, root: Path) -> Path:
-        """Model-ready T1w."""
-        return self.folder(root, "anat") / f"{self.stem}_space-{SPACE}_desc-preproc_T1w.nii.gz"
+    def path(
+        self, root: Path, datatype: str, suffix: str, ending: str = ".nii.gz", **entities: str | None
+    ) -> Path:
+        """Any file of the visit: its entities (None is left out) in BIDS order, its suffix and its ending."""
+        return self.folder(root, datatype) / _name(self.stem, suffix, ending, entities)
+
+    def t1w(self, root: Path, space: str | None = SPACE) -> Path:
+        """Preprocessed T1w: model-ready, or on its own grid where ``space`` is None."""
+        return self.path(root, "anat", "T1w", space=space, desc="preproc")
 
     def flair(self, root: Path) -> Path:
         """Model-ready T2-FLAIR."""
-        return self.folder(root, "anat") / f"{self.stem}_space-{SPACE}_desc-preproc_FLAIR.nii.gz"
+        return self.path(root, "anat", "FLAIR", space=SPACE, desc="preproc")
 
-    def mask(self, root: Path, space: str = SPACE) -> Path:
-        """Brain mask."""
-        return self.folder(root, "anat") / f"{self.stem}_space-{space}_desc-brain_mask.nii.gz"
+    def mask(self, root: Path, space: str | None = SPACE) -> Path:
+        """Brain mask; on the T1w's own grid, without space-, where ``space`` is None."""
+        return self.path(root, "anat", "mask", space=space, desc="brain")
 
-    def pet(self, root: Path, tracer: TracerSpec, desc: str | None = None, space: str = SPACE) -> Path:
+    def pet(self, root: Path, tracer: TracerSpec, desc: str | None = None, space: str | None = SPACE) -> Path:
         """SUVr map of a tracer; ``desc`` is None for a measured one, ``synth`` for a synthetic mean."""
-        described = f"_desc-{desc}" if desc else ""
-        name = f"{self.stem}_trc-{tracer.label}_space-{space}_meas-SUVR{described}_mimap.nii.gz"
-        return self.folder(root, "pet") / name
+        return self.path(root, "pet", "mimap", trc=tracer.label, space=space, meas="SUVR", desc=desc)
 
     def voi_table(self, root: Path, tracer: TracerSpec, desc: str, space: str = SPACE) -> Path:
         """Table of mean SUVr per Desikan-Killiany VOI of a synthetic map."""
-        name = f"{self.stem}_trc-{tracer.label}_space-{space}_meas-SUVR_seg-DK_desc-{desc}_suvr.tsv"
-        return self.folder(root, "pet") / name
+        named = {"trc": tracer.label, "space": space, "meas": "SUVR", "seg": "DK", "desc": desc}
+        return self.path(root, "pet", "suvr", ".tsv", **named)
+
+    def transform(
+        self, root: Path, source: str, target: str, ending: str, tracer: TracerSpec | None = None
+    ) -> Path:
+        """Transform of images in ``source`` to ``target``; in the pet folder where it is of a tracer's scan."""
+        named = {"trc": tracer.label if tracer else None, "from": source, "to": target, "mode": "image"}
+        return self.path(root, "pet" if tracer else "anat", "xfm", ending, **named)
 
 
 @dataclass(frozen=True)
@@ -117,6 +145,41 @@ def find_visits(root: Path) -> list[Visit]:
     return visits
 
 
+def choose_visits(
+    visits: Sequence[Visit],
+    participants: Iterable[str] | None,
+    source: Path,
+    sessions: Iterable[str] | None = None,
+) -> list[Visit]:
+    """The visits of the named participants and sessions (None is all), labels with or without ``sub-``, ``ses-``.
+
+    Raises InputError, naming those that ``source`` has, for a label that is not there, and where none is left.
+    """
+    chosen = list(visits)
+    if participants is not None:
+        subjects = _chosen_labels(
+            participants, "sub-", {v.subject for v in visits}, f"{source} has no participant"
+        )
+        chosen = [visit for visit in chosen if visit.subject in subjects]
+    if sessions is not None:
+        there = {visit.session for visit in chosen if visit.session is not None}
+        of = " of these participants" if participants is not None else ""
+        labels = _chosen_labels(sessions, "ses-", there, f"{source} has no session", of)
+        chosen = [visit for visit in chosen if visit.session in labels]
+    return chosen
+
+
+def _chosen_labels(labels: Iterable[str], prefix: str, there: set[str], lack: str, of: str = "") -> set[str]:
+    wanted = {label.removeprefix(prefix) for label in labels}
+    absent = sorted(wanted - there)
+    if absent or not wanted:
+        named = ", ".join(sorted(there)[:_NAMED]) or "none"
+        more = f" and {len(there) - _NAMED} more" if len(there) > _NAMED else ""
+        what = ", ".join(absent) or "among an empty list"
+        raise InputError(f"{lack} {what}{of}; it has {named}{more}.")
+    return wanted
+
+
 def index_derivative(root: Path, desc: str | None = None) -> list[VisitFiles]:
     """The model-ready files of every visit under ``root``; ``desc`` as in `Visit.pet`."""
 
@@ -139,20 +202,68 @@ def index_derivative(root: Path, desc: str | None = None) -> list[VisitFiles]:
 def training_mean_path(root: Path, tracer: TracerSpec) -> Path:
     """Where a synthetic tree keeps the mean SUVr map of the model's training subjects."""
     stem = f"tpl-{SPACE}"
-    return Path(root) / stem / "pet" / f"{stem}_trc-{tracer.label}_meas-SUVR_desc-trainingmean_mimap.nii.gz"
+    named: dict[str, str | None] = {"trc": tracer.label, "meas": "SUVR", "desc": "trainingmean"}
+    return Path(root) / stem / "pet" / _name(stem, "mimap", ".nii.gz", named)
+
+
+def sidecar_path(path: Path) -> Path:
+    """The JSON file beside an image or a table."""
+    stem = path.name
+    for ending in (".gz", ".nii", ".tsv"):
+        stem = stem.removesuffix(ending)
+    return path.with_name(stem + ".json")
+
+
+def write_image(
+    path: Path,
+    data: npt.NDArray[Any],
+    affine: Affine,
+    sidecar: Json | None,
+    description: str = "",
+    code: int = 4,
+) -> None:
+    """Write a volume and its sidecar (None: none): real numbers as float32, masks as uint8, labels as they are.
+
+    ``description`` goes into the header; ``code`` as in `save_volume`.
+    """
+    kinds: dict[str, Any] = {"f": np.float32, "b": np.uint8}
+    save_volume(path, data, affine, kinds.get(data.dtype.kind, data.dtype), description, code)
+    if sidecar is not None:
+        write_json(sidecar_path(path), sidecar)
+
+
+def write_frames(path: Path, data: npt.NDArray[Any], affine: Affine, seconds: float, sidecar: Json) -> None:
+    """Write frames ``(X, Y, Z, N)`` of ``seconds`` each, in scanner mm, and their sidecar."""
+    save_frames(path, data, affine, seconds)
+    write_json(sidecar_path(path), sidecar)
+
+
+def write_table(
+    path: Path, table: pd.DataFrame, columns: Json | None = None, float_format: str | None = None
+) -> None:
+    """Write a table of tabs, ``n/a`` where a value is missing, and the description of its columns beside it."""
+    with atomic_path(path) as temporary:
+        table.to_csv(
+            temporary, sep="\t", index=False, na_rep="n/a", float_format=float_format, lineterminator="\n"
+        )
+    if columns:
+        write_json(sidecar_path(path), columns)
 
 
 def write_dataset_description(root: Path, name: str, sources: list[str], **extra: Any) -> None:
     """Write dataset_description.json and .bidsignore of a derivative that relapet made."""
     write_text(Path(root) / ".bidsignore", "\n".join(_BEYOND_BIDS) + "\n")
-    write_json(
-        Path(root) / "dataset_description.json",
-        {
-            "Name": name,
-            "BIDSVersion": BIDS_VERSION,
-            "DatasetType": "derivative",
-            "GeneratedBy": [{"Name": "relapet", "Version": relapet.__version__}],
-            "SourceDatasets": [{"URL": source} for source in sources],
-            **extra,
-        },
-    )
+    made_by = {"Name": "relapet", "Version": relapet.__version__}
+    links = [{"URL": source} for source in sources]
+    _describe(root, name, "derivative", {"GeneratedBy": [made_by], "SourceDatasets": links, **extra})
+
+
+def write_raw_description(root: Path, name: str, note: str) -> None:
+    """Write dataset_description.json of a raw data set that relapet simulated; ``note`` says so."""
+    made_by = {"Name": "relapet", "Version": relapet.__version__, "Description": note}
+    _describe(root, name, "raw", {"License": "CC0", "Authors": ["relapet"], "GeneratedBy": [made_by]})
+
+
+def _describe(root: Path, name: str, kind: str, more: Json) -> None:
+    head = {"Name": name, "BIDSVersion": BIDS_VERSION, "DatasetType": kind}
+    write_json(Path(root) / "dataset_description.json", {**head, **more})

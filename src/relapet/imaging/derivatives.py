@@ -13,7 +13,7 @@ from pathlib import Path
 
 from relapet.errors import InputError, SubjectError
 from relapet.files import read_json
-from relapet.imaging.bids import NATIVE_SPACE, Visit, VisitFiles, index_derivative
+from relapet.imaging.bids import NATIVE_SPACE, Visit, VisitFiles, index_derivative, sidecar_path
 from relapet.imaging.grid import SPACE
 from relapet.tracers import TracerSpec, get_tracer
 
@@ -125,7 +125,7 @@ def find_foreign_pet(root: Path, visit: Visit) -> dict[str, Path]:
 
 def _tracer_of(path: Path) -> TracerSpec | None:
     stated = entities(path).get("trc")
-    sidecar = path.with_name(path.name.split(".")[0] + ".json")
+    sidecar = sidecar_path(path)
     if stated is None and sidecar.is_file():
         stated = str(read_json(sidecar).get("TracerName", ""))
     try:
@@ -142,9 +142,10 @@ def find_transform_to_mni(root: Path, visit: Visit) -> Path:
         if entities(path).get("from") == "T1w" and entities(path).get("to", "").startswith("MNI")
     }
     if not found:
+        lacking = visit.transform(root, "T1w", "MNI...", ".h5")
         raise SubjectError(
-            f"{visit.folder(root, 'anat')} has no transform {visit.stem}_from-T1w_to-MNI..._mode-image_xfm.h5, which "
-            "PET in the T1w's space needs; add it, or write the PET in an MNI space."
+            f"{lacking.parent} has no transform {lacking.name}, which PET in the T1w's space "
+            "needs; add it, or write the PET in an MNI space."
         )
     return found[min(found, key=_distance)]
 
@@ -155,9 +156,9 @@ def find_way_back(root: Path, visit: Visit, space: str = SPACE) -> WayBack:
     t1w = _only(root, visit, ".nii.gz", suffix="T1w", desc="preproc", space=None)
     mask = _only(root, visit, ".nii.gz", suffix="mask", desc="brain", space=None)
     wanted = {
-        f"{visit.stem}_from-{space}_to-T1w_mode-image_xfm.h5": transform,
-        f"{visit.stem}_desc-preproc_T1w.nii.gz": t1w,
-        f"{visit.stem}_desc-brain_mask.nii.gz": mask,
+        visit.transform(root, space, "T1w", ".h5").name: transform,
+        visit.t1w(root, None).name: t1w,
+        visit.mask(root, None).name: mask,
     }
     missing = [name for name, path in wanted.items() if path is None]
     if transform is None or t1w is None or mask is None:

@@ -19,7 +19,7 @@ from scipy import ndimage
 
 from relapet.errors import InputError
 from relapet.imaging.grid import GRIDS, Grid
-from relapet.imaging.nifti import resample_to_grid
+from relapet.imaging.resample import resample_to_grid
 from relapet.types import Labels, Mask, Volume
 
 _TEMPLATE = "mni_icbm152_{}_tal_nlin_sym_09a_converted.nii.gz"

@@ -20,7 +20,8 @@ import numpy as np
 from scipy import ndimage
 
 from relapet.errors import SubjectError
-from relapet.preprocessing.spatial import isotropic
+from relapet.imaging.resample import sample
+from relapet.preprocessing.registration import isotropic
 from relapet.types import Mask
 
 LITRES = (0.8, 2.2)
@@ -110,7 +111,5 @@ def _deepbet(t1w: nib.Nifti1Image, name: str) -> Mask:
 
 def _on_grid(mask: Mask, affine: np.ndarray, image: nib.Nifti1Image) -> Mask:
     to_mask = np.linalg.inv(affine) @ image.affine
-    fraction = ndimage.affine_transform(
-        mask.astype(np.float32), to_mask[:3, :3], to_mask[:3, 3], image.shape[:3], order=1
-    )
+    fraction = sample(mask.astype(np.float32), to_mask, image.shape[:3])
     return _largest_piece(np.asarray(fraction > 0.5))

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import nibabel as nib
 import numpy as np
-from scipy import ndimage
 
 from relapet.errors import SubjectError
-from relapet.preprocessing.spatial import apply, isotropic, load_ants, to_ants
+from relapet.imaging.resample import resample, sample
+from relapet.imaging.transforms import load_ants, to_ants
+from relapet.preprocessing.registration import isotropic
 from relapet.types import Mask, Volume
 
 _ITERATIONS = [50, 50, 30, 20]
@@ -16,7 +17,7 @@ _SPLINE_MM = 200
 """Distance of the bias field's spline knots, mm; fields vary over the size of the head."""
 _CEILING = 3.0
 """Multiple of the white matter's median at which intensities are cut (vessels, fat; lesions stay below)."""
-_LEAST_WHITE = 50
+_MIN_WHITE_VOXELS = 50
 """Fewest white-matter voxels from which a median is taken."""
 
 
@@ -29,7 +30,7 @@ def correct_bias(image: nib.Nifti1Image, mask: Mask) -> nib.Nifti1Image:
     """
     data = np.maximum(np.asarray(image.dataobj, dtype=np.float32), 0)
     coarse = isotropic(nib.Nifti1Image(data, image.affine), _FIT_MM)
-    inside = apply(nib.Nifti1Image(mask.astype(np.float32), image.affine), coarse.shape, coarse.affine, ())
+    inside = resample(nib.Nifti1Image(mask.astype(np.float32), image.affine), coarse.shape, coarse.affine)
     field = (
         load_ants()
         .n4_bias_field_correction(
@@ -43,9 +44,7 @@ def correct_bias(image: nib.Nifti1Image, mask: Mask) -> nib.Nifti1Image:
         .numpy()
     )
     to_field = np.linalg.inv(coarse.affine) @ image.affine
-    fine = ndimage.affine_transform(
-        field, to_field[:3, :3], to_field[:3, 3], image.shape, order=1, mode="nearest"
-    )
+    fine = sample(field, to_field, image.shape, mode="nearest")
     return nib.Nifti1Image((data / np.maximum(fine, 1e-3)).astype(np.float32), image.affine)
 
 
@@ -56,7 +55,7 @@ def scale_by_white_matter(data: Volume, white: Mask, brain: Mask, name: str) -> 
     where white matter is missing or dark.
     """
     values = data[white & brain]
-    middle = float(np.median(values)) if values.size >= _LEAST_WHITE else 0.0
+    middle = float(np.median(values)) if values.size >= _MIN_WHITE_VOXELS else 0.0
     if middle <= 0:
         raise SubjectError(
             f"{name} shows no white matter where the template has it, so its registration failed; look at its picture "

@@ -11,23 +11,22 @@ import numpy as np
 from scipy import ndimage
 
 from relapet.errors import SubjectError
+from relapet.imaging.bids import write_image
+from relapet.imaging.checks import load_anatomical
 from relapet.imaging.grid import Grid
-from relapet.imaging.nifti import save_volume
+from relapet.imaging.nifti import open_image
 from relapet.imaging.template import load_template
+from relapet.imaging.transforms import Step, apply, apply_like
 from relapet.preprocessing.brain import extract_brain, volume_litres
-from relapet.preprocessing.checks import load_anatomical
 from relapet.preprocessing.intensity import correct_bias, scale_by_white_matter
 from relapet.preprocessing.names import Names
 from relapet.preprocessing.raw import RawVisit
-from relapet.preprocessing.spatial import (
-    Step,
-    apply,
+from relapet.preprocessing.registration import (
     isotropic,
-    onto,
-    own_axes,
     register_linear,
     register_syn,
     similarity,
+    to_file_axes,
 )
 from relapet.types import Json, Mask, Volume
 
@@ -38,7 +37,7 @@ _WORK = Grid("work", 2.0, (88, 104, 88))
 _REGISTER_MM = 2.0
 _MARGIN_MM = 8.0
 """How far around the brain a rigid registration looks, mm: the edge of the brain is its best landmark."""
-_LEAST_NATS = 0.2
+_MIN_NATS = 0.2
 """Least information, nats, that a FLAIR and a T1w of one person share inside the brain at 2 mm.
 
 Measured on all 16 pairs of four sessions of three people (Lesjak 2017): the six of one person share 0.24 to 0.58
@@ -48,8 +47,10 @@ two registrations goes astray.
 """
 _MIRROR_GAIN = 1.25
 """Times more information that a mirrored FLAIR shares with the T1w where one of the two has its sides exchanged."""
-_LEAST_DICE = 0.85
-_LEAST_TEMPLATE_NATS = 0.25
+_SCALED: Json = {"SkullStripped": True, "Units": "arbitrary", "Scaling": "white matter's median is 1"}
+"""What the sidecar of a model-ready MRI says."""
+_MIN_DICE = 0.85
+_MIN_TEMPLATE_NATS = 0.25
 """Least information, nats, that a registered T1w shares with the template inside its brain at 2 mm.
 
 Four real sessions (Lesjak 2017) share 0.59 to 0.73 nats. Phantoms (a ball, a layered ball, a cylinder of rods) reach
@@ -106,7 +107,7 @@ def process_mri(raw: RawVisit, names: Names, grid: Grid, syn_iterations: tuple[i
         measures["FlairInformationNats"] = round(flair.nats, 3)
         measures["FlairInformationOverMirrored"] = round(flair.gain, 3)
         say(f"FLAIR to T1w: shares {flair.nats:.2f} nats, {flair.gain:.2f} times its mirror image's")
-        warnings += judge_flair(flair.nats, flair.gain, raw.flair)
+        warnings += flair_warnings(flair.nats, flair.gain, raw.flair)
     ready = _ready(raw, names, grid, (t1w, mask), None if flair is None else flair.image)
     return Mri(small, region, brain, *ready, measures, tuple(warnings))
 
@@ -123,14 +124,17 @@ def _image(data: Mask | Volume, like: nib.Nifti1Image) -> nib.Nifti1Image:
 
 
 def _mask_onto(target: nib.Nifti1Image, mask: Mask, source: nib.Nifti1Image) -> Mask:
-    return np.asarray(np.asarray(onto(target, _image(mask, source), ()).dataobj) > 0.5)
+    return np.asarray(np.asarray(apply_like(target, _image(mask, source), ()).dataobj) > 0.5)
 
 
 def _save_native(raw: RawVisit, names: Names, t1w: nib.Nifti1Image, mask: Mask) -> None:
-    file = nib.load(raw.t1w)
+    file = open_image(raw.t1w)
     data = np.asarray(t1w.dataobj)
-    save_volume(names.native_t1w, own_axes(data, file), file.affine, code=1)
-    save_volume(names.native_mask, own_axes(mask.astype(np.uint8), file), file.affine, np.uint8, code=1)
+    sources = [raw.uri(raw.t1w)]
+    record: Json = {"SkullStripped": False, "Sources": sources}
+    write_image(names.native_t1w, to_file_axes(data, file), file.affine, record, code=1)
+    record = {"Type": "Brain", "Sources": sources}
+    write_image(names.native_mask, to_file_axes(mask.astype(np.uint8), file), file.affine, record, code=1)
 
 
 def _to_template(
@@ -151,16 +155,16 @@ def _to_template(
     to_template = [Step(names.warp.forward)]
     warped = apply(_image(brain, t1w), _WORK.shape, _WORK.affine, to_template) > 0.5
     dice = float(2 * (warped & template.brain).sum() / max(1, warped.sum() + template.brain.sum()))
-    return dice, similarity(fixed, onto(fixed, moving, to_template), _image(template.brain, fixed))
+    return dice, similarity(fixed, apply_like(fixed, moving, to_template), _image(template.brain, fixed))
 
 
 def _check_template(dice: float, nats: float, t1w: Path) -> None:
-    if dice < _LEAST_DICE:
+    if dice < _MIN_DICE:
         raise SubjectError(
             f"{t1w}: after registration the brain overlaps the template's with a Dice of only {dice:.2f} (0.95 is "
             "usual); look at its pictures and check that the file is a T1w of a whole head."
         )
-    if nats < _LEAST_TEMPLATE_NATS:
+    if nats < _MIN_TEMPLATE_NATS:
         raise SubjectError(
             f"{t1w} has a head's shape but hardly resembles the template inside (they share {nats:.2f} nats, 0.5 is "
             "usual); check that it is the T1w of a head, not of a phantom."
@@ -173,12 +177,12 @@ def _flair(path: Path, names: Names, t1w: nib.Nifti1Image, region: nib.Nifti1Ima
     small = isotropic(flair, _REGISTER_MM)
     register_linear(t1w, small, names.flair_to_t1w, "Rigid", region)
     inside = _image(brain, t1w)
-    found = similarity(t1w, onto(t1w, small, [Step(names.flair_to_t1w)]), inside)
+    found = similarity(t1w, apply_like(t1w, small, [Step(names.flair_to_t1w)]), inside)
     mirrored = _image(np.asarray(small.dataobj)[::-1].copy(), small)
     other = names.flair_to_t1w.with_name(".tmp-mirrored.mat")
     try:
         register_linear(t1w, mirrored, other, "Rigid", region)
-        chance = similarity(t1w, onto(t1w, mirrored, [Step(other)]), inside)
+        chance = similarity(t1w, apply_like(t1w, mirrored, [Step(other)]), inside)
     finally:
         other.unlink(missing_ok=True)
     in_flair = apply(inside, flair.shape, flair.affine, [Step(names.flair_to_t1w, inverted=True)]) > 0.5
@@ -189,14 +193,14 @@ def _flair(path: Path, names: Names, t1w: nib.Nifti1Image, region: nib.Nifti1Ima
     return _Flair(correct_bias(flair, in_flair), found, max(found, 1e-6) / max(chance, 1e-6))
 
 
-def judge_flair(nats: float, gain: float, flair: Path) -> list[str]:
+def flair_warnings(nats: float, gain: float, flair: Path) -> list[str]:
     """Warnings about a FLAIR that shares ``nats`` with the T1w, ``gain`` times what its mirror image does."""
-    if nats / gain >= max(_LEAST_NATS, _MIRROR_GAIN * nats):
+    if nats / gain >= max(_MIN_NATS, _MIRROR_GAIN * nats):
         return [
             f"{flair} fits the T1w better when mirrored ({1 / gain:.1f} times): one of the two has left and right "
             "exchanged in its header; find out which and correct it."
         ]
-    if nats < _LEAST_NATS:
+    if nats < _MIN_NATS:
         return [
             f"{flair} hardly fits the T1w (they share {nats:.2f} nats, 0.25 to 0.6 is usual); make sure that both are "
             "of one person and look at the registration's picture."
@@ -216,11 +220,13 @@ def _ready(
     def ready(source: nib.Nifti1Image, steps: list[Step], name: str) -> Volume:
         return scale_by_white_matter(apply(source, grid.shape, grid.affine, steps), white, brain, name)
 
+    sources = [raw.uri(raw.t1w)]
     t1w_ready = ready(image, [to_template], str(raw.t1w))
-    save_volume(names.visit.t1w(names.root), t1w_ready, grid.affine)
-    save_volume(names.visit.mask(names.root), brain, grid.affine, np.uint8)
+    write_image(names.visit.t1w(names.root), t1w_ready, grid.affine, {**_SCALED, "Sources": sources})
+    write_image(names.visit.mask(names.root), brain, grid.affine, {"Type": "Brain", "Sources": sources})
     flair_ready = None
-    if flair is not None:
+    if flair is not None and raw.flair is not None:
         flair_ready = ready(flair, [Step(names.flair_to_t1w), to_template], str(raw.flair))
-        save_volume(names.visit.flair(names.root), flair_ready, grid.affine)
+        record: Json = {**_SCALED, "Sources": [raw.uri(raw.flair), *sources]}
+        write_image(names.visit.flair(names.root), flair_ready, grid.affine, record)
     return t1w_ready, flair_ready, np.asarray(brain)

@@ -1,4 +1,4 @@
-"""Names of what preprocessing writes beside the model-ready files: native images and transforms."""
+"""What preprocessing writes beside the model-ready files: native images, transforms, pictures and logs."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 from relapet.imaging.bids import Visit
 from relapet.imaging.grid import SPACE
-from relapet.preprocessing.spatial import Warp
+from relapet.preprocessing.registration import Warp
 from relapet.tracers import TracerSpec
 
 
@@ -18,41 +18,36 @@ class Names:
     root: Path
     visit: Visit
 
-    def _anat(self, rest: str) -> Path:
-        return self.visit.folder(self.root, "anat") / f"{self.visit.stem}_{rest}"
-
     @property
     def native_t1w(self) -> Path:
         """Bias-corrected T1w on its own grid, head included."""
-        return self._anat("desc-preproc_T1w.nii.gz")
+        return self.visit.t1w(self.root, None)
 
     @property
     def native_mask(self) -> Path:
         """Brain mask on the T1w's own grid."""
-        return self._anat("desc-brain_mask.nii.gz")
+        return self.visit.mask(self.root, None)
 
     @property
     def warp(self) -> Warp:
         """T1w to template and back."""
         return Warp(
-            self._anat(f"from-T1w_to-{SPACE}_mode-image_xfm.h5"),
-            self._anat(f"from-{SPACE}_to-T1w_mode-image_xfm.h5"),
+            self.visit.transform(self.root, "T1w", SPACE, ".h5"),
+            self.visit.transform(self.root, SPACE, "T1w", ".h5"),
         )
 
     @property
     def flair_to_t1w(self) -> Path:
         """Rigid transform."""
-        return self._anat("from-FLAIR_to-T1w_mode-image_xfm.mat")
+        return self.visit.transform(self.root, "FLAIR", "T1w", ".mat")
 
     def pet_to_t1w(self, tracer: TracerSpec) -> Path:
         """Rigid transform of the scan's reference frame."""
-        name = f"{self.visit.stem}_trc-{tracer.label}_from-PET_to-T1w_mode-image_xfm.mat"
-        return self.visit.folder(self.root, "pet") / name
+        return self.visit.transform(self.root, "PET", "T1w", ".mat", tracer)
 
     def motion(self, tracer: TracerSpec) -> Path:
         """Folder of the rigid transforms of each frame to the reference frame."""
-        name = f"{self.visit.stem}_trc-{tracer.label}_from-frame_to-PET_mode-image_xfm"
-        return self.visit.folder(self.root, "pet") / name
+        return self.visit.transform(self.root, "frame", "PET", "", tracer)
 
     @property
     def figures(self) -> Path:

@@ -2,29 +2,26 @@
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import nibabel as nib
-import nibabel.filebasedimages
 import numpy as np
 
-from relapet.errors import SubjectError, VolumeError
-from relapet.imaging.grid import GRIDS, Grid
-from relapet.imaging.template import Atlas, load_atlas
-from relapet.preprocessing.checks import check_header
-from relapet.preprocessing.spatial import Step, apply, isotropic, register_linear, register_motion, smooth
+from relapet.errors import SubjectError
+from relapet.imaging.grid import GRIDS
+from relapet.imaging.reference_region import template_reference
+from relapet.imaging.resample import smooth, voxel_size
+from relapet.imaging.template import load_atlas
+from relapet.imaging.transforms import Step, apply
+from relapet.preprocessing.registration import isotropic, register_linear, register_motion
 from relapet.tracers import TracerSpec
 from relapet.types import Affine, Mask, Volume
 
 _MOTION_MM = 4.0
 """Voxel size and smoothing at which frames are registered: PET resolves 6 to 8 mm."""
 _REGISTER_MM = 2.0
-_LEAST_SEEN = 0.8
-"""Least share of the reference region that must lie in the PET's field of view."""
 
 
 @dataclass(frozen=True)
@@ -45,34 +42,6 @@ class MovingPet:
         return total
 
 
-def load_frames(path: Path, index: Sequence[int]) -> tuple[nib.Nifti1Image, ...]:
-    """Load some frames of a 3-D or 4-D PET as float32 in RAS+, reading no others.
-
-    Raises VolumeError, naming the file, where it is unreadable, too large, flat or not finite.
-    """
-    image = check_header(path)
-    frames = []
-    for i in index:
-        try:
-            data = np.asarray(
-                image.dataobj[..., i] if len(image.shape) == 4 else image.dataobj, dtype=np.float32
-            )
-        except (OSError, EOFError, ValueError, zlib.error) as error:
-            raise VolumeError(
-                f"{path} cannot be read to its end ({error}); copy or convert it again."
-            ) from error
-        if not np.isfinite(data).all():
-            raise VolumeError(
-                f"{path}, frame {i}: NaN or infinite voxels; replace them (for example by 0) first."
-            )
-        if data.max() <= 0:
-            raise VolumeError(
-                f"{path}, frame {i}: no voxel is above 0; leave this scan out or convert it again."
-            )
-        frames.append(nib.as_closest_canonical(nib.Nifti1Image(data, image.affine)))
-    return tuple(frames)
-
-
 def smooth_to(
     frames: tuple[nib.Nifti1Image, ...], scanner_mm: float, target_mm: float
 ) -> tuple[nib.Nifti1Image, ...]:
@@ -87,10 +56,7 @@ def smooth_to(
         )
     fwhm = np.full(3, np.sqrt(target_mm**2 - scanner_mm**2))
     return tuple(
-        nib.Nifti1Image(
-            smooth(np.asarray(f.dataobj), np.sqrt((f.affine[:3, :3] ** 2).sum(axis=0)), fwhm), f.affine
-        )
-        for f in frames
+        nib.Nifti1Image(smooth(np.asarray(f.dataobj), voxel_size(f.affine), fwhm), f.affine) for f in frames
     )
 
 
@@ -126,16 +92,6 @@ def register_to_t1w(pet: MovingPet, t1w: nib.Nifti1Image, region: nib.Nifti1Imag
     return register_linear(t1w, nib.Nifti1Image(mean, first.affine), out, "Rigid", region)
 
 
-def template_reference(tracer: TracerSpec, atlas: Atlas, grid: Grid) -> Mask:
-    """The tracer's reference region in template space."""
-    mask = atlas.mask(tracer.reference_region.labels)
-    top = tracer.reference_region.z_max_mm
-    if top is None:
-        return mask
-    heights = grid.affine[2, 2] * np.arange(grid.shape[2]) + grid.affine[2, 3]
-    return np.asarray(mask & (heights < top))
-
-
 def reference_region(
     tracer: TracerSpec, shape: tuple[int, int, int], affine: Affine, to_subject: Path
 ) -> Mask:
@@ -144,28 +100,3 @@ def reference_region(
     mask = template_reference(tracer, load_atlas(grid), grid)
     template = nib.Nifti1Image(mask.astype(np.float32), grid.affine)
     return np.asarray(apply(template, shape, affine, [Step(to_subject)], order=0) > 0.5)
-
-
-def reference_mean(pet: Volume, region: Mask, tracer: TracerSpec, name: str) -> float:
-    """Mean uptake in the reference region, in the image's unit.
-
-    Raises SubjectError, naming ``name``, where the region is empty, cut off or without uptake.
-    """
-    values: Any = pet[region]
-    where = tracer.reference_region.name
-    if values.size == 0:
-        raise SubjectError(
-            f"{name}: no voxel of the reference region ({where}) lies in the T1w's field of view."
-        )
-    seen = float((values != 0).mean())
-    if seen < _LEAST_SEEN:
-        raise SubjectError(
-            f"{name}: only {seen:.0%} of the reference region ({where}) lies in the PET's field of view; leave this "
-            "scan out, or check the registration's picture."
-        )
-    mean = float(values.mean())
-    if mean <= 0:
-        raise SubjectError(
-            f"{name}: mean uptake in the reference region ({where}) is {mean:.3g}; check the image."
-        )
-    return mean

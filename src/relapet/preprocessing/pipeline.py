@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from relapet.errors import InputError, RelapetError, SubjectError
 from relapet.files import prepare_output_folder, read_json, write_json, write_text
-from relapet.imaging.bids import Visit, find_visits, write_dataset_description
+from relapet.imaging.bids import Visit, choose_visits, find_visits, write_dataset_description
 from relapet.imaging.grid import GRIDS, Grid
+from relapet.imaging.processes import check_process_count, each_index
+from relapet.imaging.transforms import load_ants
 from relapet.messages import Messages, Silent
+from relapet.preprocessing.image_settings import ImageSettings
 from relapet.preprocessing.names import Names
 from relapet.preprocessing.provenance import is_up_to_date
 from relapet.preprocessing.qc import write_page
 from relapet.preprocessing.raw import find_raw
-from relapet.preprocessing.spatial import load_ants
-from relapet.preprocessing.visit import Settings, VisitResult, process_visit
+from relapet.preprocessing.visit import VisitResult, process_visit
 
 PAGE = "preprocess.html"
 
@@ -42,8 +42,7 @@ class PreprocessConfig:
     n_procs: int = 1
 
     def __post_init__(self) -> None:
-        if self.n_procs < 1:
-            raise InputError(f"--n-procs is {self.n_procs}; give 1 or more.")
+        check_process_count(self.n_procs)
         if self.fwhm_mm is not None and self.scanner_fwhm_mm is None:
             raise InputError("--fwhm needs the scanner's own resolution too; give --scanner-fwhm (mm).")
         if (
@@ -56,9 +55,9 @@ class PreprocessConfig:
             )
 
     @property
-    def settings(self) -> Settings:
+    def settings(self) -> ImageSettings:
         """What changes the images."""
-        return Settings(self.grid, self.syn_iterations, self.fwhm_mm, self.scanner_fwhm_mm)
+        return ImageSettings(self.grid, self.syn_iterations, self.fwhm_mm, self.scanner_fwhm_mm)
 
 
 @dataclass(frozen=True)
@@ -87,13 +86,12 @@ def preprocess(
     """
     config, messages = config or PreprocessConfig(), messages or Silent()
     all_visits = find_visits(Path(bids))
-    visits = _choose(all_visits, participants, sessions, Path(bids))
+    visits = choose_visits(all_visits, participants, Path(bids), sessions)
     out = prepare_output_folder(Path(out))
     if out.resolve() == Path(bids).resolve():
         raise InputError(f"{out} is the raw data set itself; give another output folder.")
-    os.environ.setdefault(
-        "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS", str(max(1, (os.cpu_count() or 1) // config.n_procs))
-    )
+    # One visit at a time may use every core; of several, each process has one thread.
+    os.environ.setdefault("ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS", str(os.cpu_count() or 1))
     load_ants()
     raw = Path(bids).resolve().as_uri()
     write_dataset_description(out, "relapet preprocess", [raw], DatasetLinks={"raw": raw})
@@ -116,44 +114,20 @@ def preprocess(
     )
 
 
-def _choose(
-    visits: list[Visit], participants: Sequence[str] | None, sessions: Sequence[str] | None, bids: Path
-) -> list[Visit]:
-    wanted = {label.removeprefix("sub-") for label in participants or ()}
-    unknown = sorted(wanted - {visit.subject for visit in visits})
-    if unknown:
-        raise InputError(f"{bids} holds no sub-{unknown[0]}; check --participant-label.")
-    of_session = {label.removeprefix("ses-") for label in sessions or ()}
-    chosen = [
-        visit
-        for visit in visits
-        if (not wanted or visit.subject in wanted) and (not of_session or visit.session in of_session)
-    ]
-    if not chosen:
-        raise InputError(
-            f"{bids} holds no visit of session {', '.join(sorted(of_session))}; check --session-label."
-        )
-    return chosen
-
-
 def _each(visits: list[Visit], bids: Path, out: Path, config: PreprocessConfig) -> Iterator[VisitResult]:
-    if config.n_procs == 1:
-        for visit in visits:
-            yield _one(visit, bids, out, config)
-        return
-    context = multiprocessing.get_context("spawn")  # a forked child of a process with ITK's threads may hang
-    with ProcessPoolExecutor(min(config.n_procs, len(visits)), mp_context=context) as pool:
-        jobs = {pool.submit(_one, visit, bids, out, config): visit for visit in visits}
-        for job in as_completed(jobs):
-            try:
-                yield job.result()
-            except BrokenProcessPool:
-                yield VisitResult(
-                    jobs[job].stem,
-                    (
-                        f"{jobs[job].stem}: a process was killed, probably for memory; use a smaller --n-procs.",
-                    ),
-                )
+    def killed(index: int) -> VisitResult:
+        stem = visits[index].stem
+        return VisitResult(
+            stem, (f"{stem}: a process was killed, probably for memory; use a smaller --n-procs.",)
+        )
+
+    work = partial(_nth, visits, bids, out, config)
+    for _, result in each_index(work, len(visits), config.n_procs, killed):
+        yield result
+
+
+def _nth(visits: list[Visit], bids: Path, out: Path, config: PreprocessConfig, index: int) -> VisitResult:
+    return _one(visits[index], bids, out, config)
 
 
 def _one(visit: Visit, bids: Path, out: Path, config: PreprocessConfig) -> VisitResult:
@@ -168,9 +142,9 @@ def _one(visit: Visit, bids: Path, out: Path, config: PreprocessConfig) -> Visit
 
     try:
         raw = find_raw(bids, visit)
-        if not config.force and is_up_to_date(names, raw, bids, config.settings):
+        if not config.force and is_up_to_date(names, raw, config.settings):
             return VisitResult(visit.stem, warnings=_read_remarks(names)["warn"], unchanged=True)
-        result = process_visit(raw, names, bids, config.settings, say)
+        result = process_visit(raw, names, config.settings, say)
     except InputError:
         raise
     except SubjectError as error:

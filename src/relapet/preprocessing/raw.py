@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from relapet.errors import InputError, SubjectError
-from relapet.imaging.bids import Visit
-from relapet.preprocessing.frames import sidecar_of
+from relapet.imaging.bids import Visit, sidecar_path
+from relapet.imaging.nifti import printable
 from relapet.tracers import TracerSpec, get_tracer
 
 
@@ -17,6 +17,8 @@ class RawVisit:
     """The raw files of one visit, and what is wrong with those that cannot be used."""
 
     visit: Visit
+    root: Path
+    """The raw data set."""
     t1w: Path
     flair: Path | None = None
     pet: tuple[tuple[TracerSpec, Path], ...] = ()
@@ -26,8 +28,12 @@ class RawVisit:
     def files(self) -> list[Path]:
         """Every file that the result depends on: images, and the sidecars of PET."""
         images = [self.t1w, *([self.flair] if self.flair else []), *(path for _, path in self.pet)]
-        sidecars = [sidecar_of(path) for _, path in self.pet]
+        sidecars = [sidecar_path(path) for _, path in self.pet]
         return images + [path for path in sidecars if path.is_file()]
+
+    def uri(self, path: Path) -> str:
+        """BIDS URI of a raw file; dataset_description.json says where "raw" lies."""
+        return f"bids:raw:{path.relative_to(self.root).as_posix()}"
 
 
 def find_raw(root: Path, visit: Visit) -> RawVisit:
@@ -52,11 +58,17 @@ def find_raw(root: Path, visit: Visit) -> RawVisit:
             problems.append(f"{path} is a second {tracer.name} scan of the session; move one of the two out.")
             continue
         chosen[tracer.name] = (tracer, path)
-    return RawVisit(visit, t1w, _only(anat, "FLAIR"), tuple(chosen.values()), tuple(problems))
+    return RawVisit(visit, root, t1w, _only(anat, "FLAIR"), tuple(chosen.values()), tuple(problems))
 
 
 def _images(folder: Path, suffix: str) -> list[Path]:
-    return sorted(path for path in folder.glob(f"*_{suffix}.nii*") if path.name.endswith((".nii", ".nii.gz")))
+    found = sorted(
+        path for path in folder.glob(f"*_{suffix}.nii*") if path.name.endswith((".nii", ".nii.gz"))
+    )
+    for path in found:
+        if printable(Path(path.name)) != path.name:  # no sidecar, log or page could name it
+            raise SubjectError(f"{printable(path)} has a name that is not UTF-8; rename it.")
+    return found
 
 
 def _only(folder: Path, suffix: str) -> Path | None:

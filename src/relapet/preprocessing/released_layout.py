@@ -15,15 +15,16 @@ import nibabel as nib
 import numpy as np
 
 from relapet.errors import InputError, SubjectError
-from relapet.files import prepare_output_folder, write_json
-from relapet.imaging.bids import Visit, write_dataset_description
+from relapet.files import prepare_output_folder
+from relapet.imaging.bids import Visit, write_dataset_description, write_image
+from relapet.imaging.frames import UNITS
 from relapet.imaging.grid import GRIDS, Grid
-from relapet.imaging.nifti import load_volume, resample_to_grid, save_volume
+from relapet.imaging.nifti import load_volume, require_contrast
+from relapet.imaging.reference_region import reference_mean, template_reference
+from relapet.imaging.resample import resample_to_grid
 from relapet.imaging.template import load_atlas
+from relapet.imaging.template_space import bring_to_grid
 from relapet.messages import Messages, Silent
-from relapet.preprocessing.frames import UNITS, sidecar_of
-from relapet.preprocessing.pet import reference_mean, template_reference
-from relapet.preprocessing.template_space import bring_to_grid
 from relapet.tracers import TracerSpec, get_tracer
 from relapet.types import Json
 
@@ -107,14 +108,14 @@ def _find(folder: Path, suffix: str) -> Path | None:
 def _import_one(folder: Path, visit: Visit, out: Path, unit: str, grid: Grid) -> None:
     paths = {suffix: _find(folder, suffix) for suffix in (*_MRI, *_PET)}
     images = {suffix: load_volume(path) for suffix, path in paths.items() if path is not None}
+    for suffix in set(_PET) & set(images):
+        require_contrast(np.asarray(images[suffix].dataobj), Path(str(paths[suffix])))
     ready = bring_to_grid(images.get("T1"), images.get("T2"), None, grid, str(folder))
     record: Json = {"SkullStripped": True, "Units": "arbitrary", "Sources": [folder.resolve().as_uri()]}
     for data, target in ((ready.t1w, visit.t1w(out)), (ready.flair, visit.flair(out))):
         if data is not None:
-            save_volume(target, np.where(ready.mask, data, 0), grid.affine)
-            write_json(sidecar_of(target), record)
-    save_volume(visit.mask(out), ready.mask, grid.affine, np.uint8)
-    write_json(sidecar_of(visit.mask(out)), {"Type": "Brain", "Sources": [folder.resolve().as_uri()]})
+            write_image(target, np.where(ready.mask, data, 0), grid.affine, record)
+    write_image(visit.mask(out), ready.mask, grid.affine, {"Type": "Brain", "Sources": record["Sources"]})
     for suffix, name in _PET.items():
         if suffix in images:
             _write_pet(images[suffix], get_tracer(name), visit, out, (unit, grid, str(paths[suffix])))
@@ -129,16 +130,13 @@ def _write_pet(
         fine = GRIDS["1mm"]
         region = template_reference(tracer, load_atlas(fine), fine)
         mean = reference_mean(resample_to_grid(image, fine), region, tracer, name)
-    target = visit.pet(out, tracer)
-    save_volume(target, resample_to_grid(image, grid) / np.float32(mean), grid.affine)
-    write_json(
-        sidecar_of(target),
-        {
-            "Measure": "SUVR",
-            "TracerName": tracer.ligand,
-            "Units": "unitless",
-            "SourceUnits": unit,
-            "ReferenceMean": mean,
-            "Sources": [Path(name).resolve().as_uri()],
-        },
-    )
+    sidecar = {
+        "Measure": "SUVR",
+        "TracerName": tracer.ligand,
+        "Units": "unitless",
+        "SourceUnits": unit,
+        "ReferenceMean": mean,
+        "Sources": [Path(name).resolve().as_uri()],
+    }
+    suvr = resample_to_grid(image, grid) / np.float32(mean)
+    write_image(visit.pet(out, tracer), suvr, grid.affine, sidecar)

@@ -11,19 +11,20 @@ import nibabel as nib
 import numpy as np
 
 from relapet.errors import SubjectError
-from relapet.files import write_json
+from relapet.imaging.bids import write_image
+from relapet.imaging.checks import open_scan
+from relapet.imaging.frames import Frames, choose_frames, load_frames, read_sidecar, unit_of
 from relapet.imaging.grid import SPACE
-from relapet.imaging.nifti import load_volume, save_volume
+from relapet.imaging.nifti import load_volume
+from relapet.imaging.reference_region import reference_mean
 from relapet.imaging.template import load_template
-from relapet.preprocessing.checks import check_header
-from relapet.preprocessing.frames import Frames, choose_frames, read_sidecar, sidecar_of, unit_of
+from relapet.imaging.transforms import Step
+from relapet.preprocessing.image_settings import ImageSettings
 from relapet.preprocessing.mri import Mri, process_mri
 from relapet.preprocessing.names import Names
 from relapet.preprocessing.pet import (
     MovingPet,
     correct_motion,
-    load_frames,
-    reference_mean,
     reference_region,
     register_to_t1w,
     smooth_to,
@@ -31,17 +32,13 @@ from relapet.preprocessing.pet import (
 from relapet.preprocessing.provenance import write_provenance
 from relapet.preprocessing.qc import draw_outlines, draw_overlay
 from relapet.preprocessing.raw import RawVisit
-from relapet.preprocessing.settings import Settings
-from relapet.preprocessing.spatial import Step
 from relapet.tracers import TracerSpec
-from relapet.types import Json
+from relapet.types import Json, Volume
 
 Say = Callable[[str], None]
 
 _FLUID = 0.6
 """Below this multiple of white matter's median a T1w shows fluid."""
-
-__all__ = ["Settings", "VisitResult", "process_visit"]
 
 
 @dataclass(frozen=True)
@@ -54,7 +51,7 @@ class VisitResult:
     unchanged: bool = False
 
 
-def process_visit(raw: RawVisit, names: Names, bids: Path, settings: Settings, say: Say) -> VisitResult:
+def process_visit(raw: RawVisit, names: Names, settings: ImageSettings, say: Say) -> VisitResult:
     """Make one visit model-ready; a PET that fails is told and the others go on.
 
     Raises SubjectError where the MRI itself cannot be used.
@@ -63,19 +60,17 @@ def process_visit(raw: RawVisit, names: Names, bids: Path, settings: Settings, s
     # A record of an earlier run must not vouch for files that are being replaced.
     names.provenance.unlink(missing_ok=True)
     mri = process_mri(raw, names, settings.grid, settings.syn_iterations, say)
-    _describe_mri(raw, names, bids)
     _draw_mri(mri, names, settings)
     problems = list(raw.problems)
     details: Json = {"Measures": mri.measures, "Pet": {}}
     for tracer, path in raw.pet:
         try:
-            details["Pet"][tracer.name] = _pet(tracer, path, names, mri, settings, say)
-            _describe_pet(tracer, path, names, bids, details["Pet"][tracer.name])
+            details["Pet"][tracer.name] = _pet(tracer, path, raw, names, mri, (settings, say))
         except SubjectError as error:
             problems.append(str(error))
     if not problems:
         details["Seconds"] = round(time.monotonic() - started, 1)
-        write_provenance(names, raw, bids, settings, _outputs(raw, names), details)
+        write_provenance(names, raw, settings, _outputs(raw, names), details)
     say("done" if not problems else "done, with failures")
     return VisitResult(raw.visit.stem, tuple(problems), mri.warnings)
 
@@ -97,32 +92,7 @@ def _outputs(raw: RawVisit, names: Names) -> list[Path]:
     return paths
 
 
-def _source(path: Path, bids: Path) -> str:
-    """BIDS URI of a raw file; dataset_description.json says where "raw" lies."""
-    return f"bids:raw:{path.relative_to(bids).as_posix()}"
-
-
-def _describe_pet(tracer: TracerSpec, path: Path, names: Names, bids: Path, record: Json) -> None:
-    sidecar = {"Measure": "SUVR", "Units": "unitless", "TracerName": tracer.ligand, "Space": SPACE}
-    write_json(
-        sidecar_of(names.visit.pet(names.root, tracer)),
-        {**sidecar, **record, "Sources": [_source(path, bids)]},
-    )
-
-
-def _describe_mri(raw: RawVisit, names: Names, bids: Path) -> None:
-    visit, root = raw.visit, names.root
-    t1w = [_source(raw.t1w, bids)]
-    write_json(sidecar_of(names.native_t1w), {"SkullStripped": False, "Sources": t1w})
-    write_json(sidecar_of(names.native_mask), {"Type": "Brain", "Sources": t1w})
-    scaled = {"SkullStripped": True, "Units": "arbitrary", "Scaling": "white matter's median is 1"}
-    write_json(sidecar_of(visit.t1w(root)), {**scaled, "Sources": t1w})
-    write_json(sidecar_of(visit.mask(root)), {"Type": "Brain", "Sources": t1w})
-    if raw.flair is not None:
-        write_json(sidecar_of(visit.flair(root)), {**scaled, "Sources": [_source(raw.flair, bids), *t1w]})
-
-
-def _draw_mri(mri: Mri, names: Names, settings: Settings) -> None:
+def _draw_mri(mri: Mri, names: Names, settings: ImageSettings) -> None:
     native, mask = load_volume(names.native_t1w), load_volume(names.native_mask)
     draw_outlines(native, [np.asarray(mask.dataobj) > 0.5], names.picture("1mask"), "Brain mask on the T1w")
     template = load_template(settings.grid)
@@ -144,15 +114,18 @@ def _frames(tracer: TracerSpec, path: Path) -> tuple[str, Frames | None, Json]:
     """Unit, chosen frames (None: one SUVr image without times) and sidecar of a raw PET."""
     sidecar = read_sidecar(path)
     unit = unit_of(sidecar, path)
-    shape = check_header(path).shape
+    shape = open_scan(path).shape
     count = shape[3] if len(shape) == 4 else 1
     if unit == "SUVR" and count == 1 and "FrameTimesStart" not in sidecar:
         return unit, None, sidecar
     return unit, choose_frames(sidecar, path, count, tracer), sidecar
 
 
-def _pet(tracer: TracerSpec, path: Path, names: Names, mri: Mri, settings: Settings, say: Say) -> Json:
+def _pet(
+    tracer: TracerSpec, path: Path, raw: RawVisit, names: Names, mri: Mri, how: tuple[ImageSettings, Say]
+) -> Json:
     """Make one tracer's SUVr map in template space; returns what was done."""
+    settings, say = how
     unit, chosen, _ = _frames(tracer, path)
     index = (0,) if chosen is None else chosen.index
     weights = (1.0,) if chosen is None else chosen.weight
@@ -169,11 +142,6 @@ def _pet(tracer: TracerSpec, path: Path, names: Names, mri: Mri, settings: Setti
         region = reference_region(tracer, mri.t1w.shape, mri.t1w.affine, names.warp.inverse)
         mean = reference_mean(in_t1w, region, tracer, str(path))
     say(f"{tracer.name}: reference mean {mean:.4g} {unit}")
-    _write_suvr(tracer, pet, transform, mean, names, settings)
-    draw_overlay(
-        mri.t1w, in_t1w / mean, tracer.display_window, mri.own_brain, names.picture(f"4pet{tracer.label}"),
-        f"{tracer.ligand}, SUVr, over the T1w",
-    )  # fmt: skip
     record: Json = {
         "SourceUnits": unit,
         "ReferenceRegion": tracer.reference_region.name if unit != "SUVR" else "as in the input",
@@ -187,12 +155,17 @@ def _pet(tracer: TracerSpec, path: Path, names: Names, mri: Mri, settings: Setti
             "EndMinutes": chosen.end_minutes,
             "WindowCovered": round(chosen.covered, 4),
         }
+    suvr = _in_template(pet, transform, names, settings) / np.float32(mean)
+    head = {"Measure": "SUVR", "Units": "unitless", "TracerName": tracer.ligand, "Space": SPACE}
+    sidecar = {**head, **record, "Sources": [raw.uri(path)]}
+    write_image(names.visit.pet(names.root, tracer), suvr, settings.grid.affine, sidecar)
+    draw_overlay(
+        mri.t1w, in_t1w / mean, tracer.display_window, mri.own_brain, names.picture(f"4pet{tracer.label}"),
+        f"{tracer.ligand}, SUVr, over the T1w",
+    )  # fmt: skip
     return record
 
 
-def _write_suvr(
-    tracer: TracerSpec, pet: MovingPet, transform: Path, mean: float, names: Names, settings: Settings
-) -> None:
+def _in_template(pet: MovingPet, transform: Path, names: Names, settings: ImageSettings) -> Volume:
     grid = settings.grid
-    data = pet.onto(grid.shape, grid.affine, [Step(transform), Step(names.warp.forward)])
-    save_volume(names.visit.pet(names.root, tracer), data / np.float32(mean), grid.affine)
+    return pet.onto(grid.shape, grid.affine, [Step(transform), Step(names.warp.forward)])

@@ -15,6 +15,7 @@ import numpy.typing as npt
 from scipy import fft, ndimage
 
 from relapet.imaging.grid import Grid
+from relapet.imaging.resample import FWHM_PER_SD
 from relapet.imaging.template import atlas_names
 from relapet.simulation.latents import Latents
 from relapet.simulation.regions import (
@@ -22,6 +23,7 @@ from relapet.simulation.regions import (
     CORTICAL_LOBES,
     TAU_ATROPHY,
     base_name,
+    indices_of,
     lobe_of_label,
     signature,
 )
@@ -91,18 +93,18 @@ def _growth_fields() -> dict[str, npt.NDArray[np.float32]]:
     What grows is paid for by its surroundings, so that the head stays as large as it is.
     """
     sources = load_sources(1.0)
-    index = {name: i for i, name in atlas_names().items()}
-    sides = ("Left-", "Right-")
     regions = {
-        "ventricles": [index[s + n] for s in sides for n in ("Lateral-Ventricle", "choroid-plexus")],
-        "medial_temporal": [index[s + n] for s in sides for n in ("Hippocampus", "Amygdala")],
+        "ventricles": indices_of("Lateral-Ventricle", "choroid-plexus"),
+        "medial_temporal": indices_of("Hippocampus", "Amygdala"),
     }
     points = _lattice_points(VELOCITY_GRID) - SOURCE_GRID.affine[:3, 3].reshape(3, 1, 1, 1)
     spacing = VELOCITY_GRID.voxel_size
     fields = {}
     for name, indices in regions.items():
         mask = np.isin(sources.dseg, indices).astype(np.float32)
-        region = ndimage.map_coordinates(ndimage.gaussian_filter(mask, spacing / 2.3548), points, order=1)
+        region = ndimage.map_coordinates(
+            ndimage.gaussian_filter(mask, spacing / FWHM_PER_SD), points, order=1
+        )
         near = ndimage.gaussian_filter(region, _SURROUNDING_MM / spacing) * np.clip(1 - region, 0, 1)
         fields[name] = _field_of_divergence(near * (region.sum() / near.sum()) - region)
     return fields

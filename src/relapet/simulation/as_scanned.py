@@ -16,18 +16,25 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy import ndimage
+import pandas as pd
 
-import relapet
 from relapet.errors import InputError
 from relapet.files import prepare_output_folder, write_json, write_text
-from relapet.imaging.bids import BIDS_VERSION, Visit, write_dataset_description
+from relapet.imaging.bids import (
+    Visit,
+    write_dataset_description,
+    write_frames,
+    write_image,
+    write_raw_description,
+    write_table,
+)
 from relapet.imaging.grid import GRIDS, Grid
-from relapet.imaging.nifti import save_frames, save_volume
+from relapet.imaging.nifti import save_frames
 from relapet.imaging.processes import each_index
+from relapet.imaging.resample import sample
 from relapet.simulation.scanner import pet_noise, slow_field
 from relapet.simulation.subject import SimulatedSubject, SimulationConfig, simulate_subject
-from relapet.simulation.tables import NOTE, PARTICIPANT_COLUMNS, participant_row, write_table
+from relapet.simulation.tables import NOTE, PARTICIPANT_COLUMNS, participant_row
 from relapet.tracers import TracerSpec, simulated_tracers
 from relapet.types import Affine, Json, Volume
 
@@ -68,7 +75,7 @@ class AsScannedConfig:
     """Leave PET without noise, to test quantities alone."""
 
 
-def rigid(rng: np.random.Generator, degrees: float, shift_mm: float) -> Affine:
+def random_rigid(rng: np.random.Generator, degrees: float, shift_mm: float) -> Affine:
     """A random rigid motion about the origin (near the centre of the head), (4, 4), RAS mm."""
     angles = np.deg2rad(degrees) * rng.standard_normal(3)
     matrix = np.eye(4)
@@ -92,11 +99,12 @@ def oblique_grid(
     return (int(shape[0]), int(shape[1]), int(shape[2])), affine
 
 
-def place(data: Volume, grid: Grid, move: Affine, shape: tuple[int, int, int], affine: Affine) -> Volume:
+def sample_moved(
+    data: Volume, grid: Grid, move: Affine, shape: tuple[int, int, int], affine: Affine
+) -> Volume:
     """Sample the subject's volume, its head moved by ``move``, on a scanner's grid: linear, 0 outside."""
     to_source = np.linalg.inv(grid.affine) @ np.linalg.inv(move) @ affine
-    moved = ndimage.affine_transform(data, to_source[:3, :3], to_source[:3, 3], shape, order=1)
-    return np.asarray(moved, dtype=np.float32)
+    return sample(data, to_source, shape)
 
 
 def _thick(data: Volume, affine: Affine, count: int) -> tuple[Volume, Affine]:
@@ -119,10 +127,9 @@ def _write_mri(
     subject: SimulatedSubject, root: Path, config: AsScannedConfig, rng: np.random.Generator
 ) -> Json:
     visit, position, grid = Visit(subject.label), config.position, config.simulation.grid
-    head = rigid(rng, position.head_degrees, position.head_mm)
-    other = rigid(rng, position.between_degrees, position.between_mm) @ head
+    head = random_rigid(rng, position.head_degrees, position.head_mm)
+    other = random_rigid(rng, position.between_degrees, position.between_mm) @ head
     extent = np.array([176.0, 208.0, 192.0])
-    stem = visit.folder(root, "anat") / visit.stem
     common = {
         "Manufacturer": "simulated",
         "MagneticFieldStrength": 3,
@@ -131,12 +138,10 @@ def _write_mri(
     }
     for suffix, data, move in (("T1w", subject.t1w, head), ("FLAIR", subject.flair, other)):
         shape, affine = oblique_grid(move, np.ones(3), extent)
-        image = place(data, grid, move, shape, affine) * _field(shape, config.receive_field_sd, rng)
+        image = sample_moved(data, grid, move, shape, affine) * _field(shape, config.receive_field_sd, rng)
         if suffix == "FLAIR":
             image, affine = _thick(image, affine, round(config.flair_slice_mm))
-        path = stem.with_name(f"{stem.name}_{suffix}.nii.gz")
-        save_volume(path, image, affine, np.float32, "simulated by relapet", code=1)
-        write_json(path.with_name(f"{stem.name}_{suffix}.json"), common)
+        write_image(visit.path(root, "anat", suffix), image, affine, common, "simulated by relapet", code=1)
     return {"AnatomyToT1w": head.tolist(), "AnatomyToFlair": other.tolist()}
 
 
@@ -148,7 +153,7 @@ def _write_pet(
     rng: np.random.Generator,
 ) -> Json:
     visit, grid = Visit(subject.label), config.simulation.grid
-    move = rigid(rng, config.position.head_degrees, config.position.head_mm)
+    move = random_rigid(rng, config.position.head_degrees, config.position.head_mm)
     shape, affine = oblique_grid(move, np.full(3, config.pet_voxel_mm), np.array([200.0, 220.0, 200.0]))
     low, high = tracer.window_minutes
     duration = (high - low) / config.frames
@@ -162,13 +167,13 @@ def _write_pet(
             noise = pet_noise(clean, subject.scanner, grid, rng)
             noisy = clean + np.float32(np.sqrt(config.frames)) * noise
         washout = 1 - 0.002 * (start - low)
-        frames.append(_REFERENCE_BQ_ML * washout * place(noisy, grid, move, shape, affine))
+        frames.append(_REFERENCE_BQ_ML * washout * sample_moved(noisy, grid, move, shape, affine))
         moves.append(move.tolist())
-        move = rigid(rng, config.position.frame_degrees, config.position.frame_mm) @ move
-    stem = visit.folder(root, "pet") / f"{visit.stem}_trc-{tracer.label}_pet"
-    save_frames(stem.with_name(stem.name + ".nii.gz"), np.stack(frames, axis=-1), affine, 60 * duration)
+        move = random_rigid(rng, config.position.frame_degrees, config.position.frame_mm) @ move
     times = [60 * start for start in starts]
-    write_json(stem.with_name(stem.name + ".json"), _pet_sidecar(subject, tracer, times, 60 * duration))
+    sidecar = _pet_sidecar(subject, tracer, times, 60 * duration)
+    path = visit.path(root, "pet", "pet", trc=tracer.label)
+    write_frames(path, np.stack(frames, axis=-1), affine, 60 * duration, sidecar)
     return {f"AnatomyToPet_{tracer.label}": moves}
 
 
@@ -228,27 +233,17 @@ def write_as_scanned(
         rows[index] = row
         if on_done is not None:
             on_done(str(row["participant_id"]))
-    write_table(root / "participants.tsv", [rows[i] for i in range(simulation.subjects)], PARTICIPANT_COLUMNS)
+    people = pd.DataFrame([rows[i] for i in range(simulation.subjects)])
+    write_table(root / "participants.tsv", people, PARTICIPANT_COLUMNS)
     write_text(root / "README.md", f"# Simulated scans\n\n{NOTE}\n")
-    write_json(
-        root / "dataset_description.json",
-        {
-            "Name": "relapet simulated cohort, as scanned",
-            "BIDSVersion": BIDS_VERSION,
-            "DatasetType": "raw",
-            "License": "CC0",
-            "Authors": ["relapet"],
-            "GeneratedBy": [{"Name": "relapet", "Version": relapet.__version__, "Description": NOTE}],
-        },
-    )
+    write_raw_description(root, "relapet simulated cohort, as scanned", NOTE)
     write_dataset_description(truth_root(root), "Truth of the relapet as-scanned cohort", [], Simulated=True)
     return root
 
 
 def noise_free_path(root: Path, visit: Visit, tracer: TracerSpec) -> Path:
     """Noise-free SUVr in the subject's own anatomy, which no transform has touched."""
-    name = f"{visit.stem}_trc-{tracer.label}_meas-SUVR_desc-noisefree_mimap.nii.gz"
-    return visit.folder(truth_root(root), "pet") / name
+    return visit.pet(truth_root(root), tracer, "noisefree", None)
 
 
 def truth_root(root: Path) -> Path:
@@ -267,16 +262,13 @@ def _write_one(config: AsScannedConfig, root: Path, index: int) -> dict[str, Any
         if name in subject.missing:
             continue
         record |= _write_pet(subject, tracer, root, config, tracer_rng)
-        save_volume(noise_free_path(root, visit, tracer), subject.pet[name].noise_free, grid.affine, code=1)
-    folder = visit.folder(truth, "anat")
-    save_volume(
-        folder / f"{visit.stem}_desc-dk_dseg.nii.gz", subject.anatomy.dseg, grid.affine, np.int16, code=1
-    )
-    save_volume(
-        folder / f"{visit.stem}_desc-brain_mask.nii.gz", subject.anatomy.brain, grid.affine, np.uint8, code=1
-    )
+        path = noise_free_path(root, visit, tracer)
+        write_image(path, subject.pet[name].noise_free, grid.affine, None, code=1)
+    labels = subject.anatomy.dseg.astype(np.int16)
+    write_image(visit.path(truth, "anat", "dseg", desc="dk"), labels, grid.affine, None, code=1)
+    write_image(visit.mask(truth, None), subject.anatomy.brain, grid.affine, None, code=1)
     coordinates = np.moveaxis(subject.anatomy.template_mm[:, ::4, ::4, ::4], 0, -1)
     coarse = grid.affine @ np.diag([4.0, 4, 4, 1])
-    save_frames(folder / f"{visit.stem}_desc-templatemm_map.nii.gz", coordinates, coarse, 1.0)
-    write_json(folder / f"{visit.stem}_desc-positions.json", record)
+    save_frames(visit.path(truth, "anat", "map", desc="templatemm"), coordinates, coarse, 1.0)
+    write_json(visit.path(truth, "anat", "", ".json", desc="positions"), record)
     return participant_row(subject, config.simulation)

@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 import relapet
 from relapet.errors import InputError
-from relapet.files import prepare_output_folder, write_json, write_text
-from relapet.imaging.bids import Visit, write_dataset_description
+from relapet.files import prepare_output_folder
+from relapet.imaging.bids import Visit, write_dataset_description, write_image, write_table
 from relapet.imaging.grid import SPACE
-from relapet.imaging.nifti import save_volume
 from relapet.imaging.processes import each_index
 from relapet.imaging.template import atlas_names
 from relapet.simulation.subject import SimulatedSubject, SimulationConfig, simulate_subject
@@ -26,7 +26,6 @@ from relapet.simulation.tables import (
     cognition_row,
     latents_row,
     participant_row,
-    write_table,
 )
 from relapet.tracers import TracerSpec, simulated_tracers
 from relapet.types import Json
@@ -49,9 +48,8 @@ def _sidecar(config: SimulationConfig, subject: SimulatedSubject, **extra: Any) 
     }
 
 
-def _save(path: Path, data: Any, config: SimulationConfig, sidecar: Json, dtype: Any = np.float32) -> None:
-    save_volume(path, data, config.grid.affine, dtype, _DESCRIPTION)
-    write_json(path.with_name(path.name.removesuffix(".nii.gz") + ".json"), sidecar)
+def _save(path: Path, data: Any, config: SimulationConfig, sidecar: Json) -> None:
+    write_image(path, data, config.grid.affine, sidecar, _DESCRIPTION)
 
 
 def _pet_sidecar(config: SimulationConfig, subject: SimulatedSubject, tracer: TracerSpec, kind: str) -> Json:
@@ -75,7 +73,7 @@ def write_subject(config: SimulationConfig, subject: SimulatedSubject, root: Pat
     mri = {"SkullStripped": True, "Units": "arbitrary"}
     _save(visit.t1w(root), subject.t1w, config, _sidecar(config, subject, **mri))
     _save(visit.flair(root), subject.flair, config, _sidecar(config, subject, **mri))
-    _save(visit.mask(root), anatomy.brain, config, _sidecar(config, subject, Type="Brain"), np.uint8)
+    _save(visit.mask(root), anatomy.brain, config, _sidecar(config, subject, Type="Brain"))
     for name, tracer in simulated_tracers().items():
         if name in subject.missing:
             continue
@@ -86,13 +84,14 @@ def write_subject(config: SimulationConfig, subject: SimulatedSubject, root: Pat
             (visit.pet(truth, tracer, "visible"), pet.visible, "SUVR expected from what the MRI can show"),
         ):
             _save(path, data, config, _pet_sidecar(config, subject, tracer, kind))
-    folder, stem = visit.folder(truth, "anat"), f"{visit.stem}_space-{SPACE}"
     fractions = {"GM": anatomy.grey, "WM": anatomy.white, "CSF": anatomy.csf, "WMH": subject.lesion}
     for label, fraction in fractions.items():
         # 1/255 is finer than anything known of a fraction, and a quarter of the bytes.
         rounded = np.rint(np.clip(fraction, 0, 1) * 255) / 255
-        _save(folder / f"{stem}_label-{label}_probseg.nii.gz", rounded, config, _sidecar(config, subject))
-    _save(folder / f"{stem}_desc-dk_dseg.nii.gz", anatomy.dseg, config, _sidecar(config, subject), np.int16)
+        path = visit.path(truth, "anat", "probseg", space=SPACE, label=label)
+        _save(path, rounded, config, _sidecar(config, subject))
+    path = visit.path(truth, "anat", "dseg", space=SPACE, desc="dk")
+    _save(path, anatomy.dseg.astype(np.int16), config, _sidecar(config, subject))
 
 
 Rows = tuple[dict[str, Any], dict[str, Any], dict[str, Any]]
@@ -123,12 +122,12 @@ def simulate_cohort(
     people, scores, latents = (
         [dict(rows[index][part]) for index in range(config.subjects)] for part in range(3)
     )
-    write_table(root / "participants.tsv", people, PARTICIPANT_COLUMNS)
-    write_table(root / "phenotype" / "cognition.tsv", scores, COGNITION_COLUMNS)
+    write_table(root / "participants.tsv", pd.DataFrame(people), PARTICIPANT_COLUMNS)
+    write_table(root / "phenotype" / "cognition.tsv", pd.DataFrame(scores), COGNITION_COLUMNS)
     described = {name: {"Description": f"Simulated latent {name}. {NOTE}"} for name in latents[0]}
-    write_table(root / TRUTH / "latents.tsv", latents, described)
-    labels = ["index\tname", *(f"{index}\t{name}" for index, name in sorted(atlas_names().items()))]
-    write_text(root / TRUTH / "desc-dk_dseg.tsv", "\n".join(labels) + "\n")
+    write_table(root / TRUTH / "latents.tsv", pd.DataFrame(latents), described)
+    labels = pd.DataFrame(sorted(atlas_names().items()), columns=["index", "name"])
+    write_table(root / TRUTH / "desc-dk_dseg.tsv", labels)
     settings = {"Simulated": True, "Description": NOTE, "SimulationConfig": _settings(config)}
     write_dataset_description(root, f"relapet simulated cohort ({config.site.name})", [], **settings)
     write_dataset_description(root / TRUTH, "Truth of the relapet simulated cohort", [], **settings)

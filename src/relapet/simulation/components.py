@@ -15,8 +15,9 @@ import numpy.typing as npt
 from scipy import ndimage
 
 from relapet.imaging.grid import GRIDS, Grid
+from relapet.imaging.resample import FWHM_PER_SD
 from relapet.simulation.regions import lobe_of_label
-from relapet.simulation.scanner import FWHM_PER_SD, point_spread, sample_field
+from relapet.simulation.scanner import point_spread, sample_field
 from relapet.simulation.sources import SOURCE_GRID, load_sources
 from relapet.types import Labels, Volume
 
@@ -27,7 +28,7 @@ TABLE_PSF_MM = 6.0
 TEXTURE_FWHM_MM = 16.0
 """Width of the smooth random field of uptake inside regions, mm."""
 FLUID = 24
-"""Atlas index under which all fluid is one component."""
+"""Atlas index (CSF) under which all fluid is one component."""
 _GRID = GRIDS["2.5mm"]
 _RIDGE = 0.05
 """Tikhonov weight: keeps the uptake of small regions near the table's value."""

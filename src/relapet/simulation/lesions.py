@@ -14,6 +14,7 @@ import numpy.typing as npt
 from scipy import ndimage
 
 from relapet.simulation.anatomy import Anatomy
+from relapet.simulation.regions import indices_of
 from relapet.simulation.sources import SOURCE_GRID, load_sources
 from relapet.types import Volume
 
@@ -21,7 +22,7 @@ _PERIVENTRICULAR_SHARE = 0.65
 _DEEP_DISTANCE_MM = (9.0, 40.0)
 _MEDIAN_RADIUS_MM, _LOG_RADIUS_SD = 1.9, 0.40
 _MAX_DEEP = 250
-_CEREBRAL_WHITE = (2, 41)
+_CEREBRAL_WHITE = "Cerebral-White-Matter"
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,7 @@ def _deep_places() -> npt.NDArray[np.float64]:
     sources = load_sources(1.0)
     low, high = _DEEP_DISTANCE_MM
     distance = sources.ventricle_distance
-    cerebral = np.isin(sources.dseg, _CEREBRAL_WHITE)
+    cerebral = np.isin(sources.dseg, indices_of(_CEREBRAL_WHITE))
     eligible = cerebral & (sources.white > 0.9) & (distance > low) & (distance < high)
     return np.asarray(np.argwhere(eligible) + SOURCE_GRID.affine[:3, 3], dtype=np.float64)
 
@@ -117,5 +118,5 @@ def build_lesions(anatomy: Anatomy, volume_ml: float, rng: np.random.Generator) 
     lesion = _periventricular(anatomy, volume_mm3 * (1 - share), rng)
     for ellipsoid in _deep_lesions(volume_mm3 * share, rng):
         _add_ellipsoid(lesion, anatomy, ellipsoid)
-    room = np.minimum(anatomy.white * 1.3, 1.0) * np.isin(anatomy.white_label, _CEREBRAL_WHITE)
+    room = np.minimum(anatomy.white * 1.3, 1.0) * np.isin(anatomy.white_label, indices_of(_CEREBRAL_WHITE))
     return np.asarray(np.clip(lesion * room, 0, 1), dtype=np.float32)

@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 from scipy import ndimage
 
+from relapet.imaging.resample import FWHM_PER_SD
 from relapet.simulation.anatomy import Anatomy
 from relapet.simulation.latents import Latents
 from relapet.simulation.regions import AMYLOID_ATROPHY, INFLAMMATION_FLAIR, LOBES, lobe_of_label, signature
-from relapet.simulation.scanner import FWHM_PER_SD, Scanner, slow_field
+from relapet.simulation.scanner import Scanner, slow_field
 from relapet.simulation.sources import TEMPLATE_T1_LEVELS
 from relapet.types import Volume
 

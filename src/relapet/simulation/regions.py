@@ -69,6 +69,11 @@ def base_name(label: str) -> str:
     return label
 
 
+def indices_of(*names: str) -> list[int]:
+    """Atlas indices of the labels with these names (without their side), both sides, ascending."""
+    return sorted(index for index, label in atlas_names().items() if base_name(label) in names)
+
+
 @lru_cache(maxsize=1)
 def lobe_of_label() -> dict[int, str]:
     """Atlas index to lobe; also ``cerebellum`` and ``csf``."""

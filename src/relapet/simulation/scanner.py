@@ -11,10 +11,9 @@ from scipy import ndimage
 
 from relapet.errors import InputError
 from relapet.imaging.grid import Grid
+from relapet.imaging.resample import FWHM_PER_SD, sample
 from relapet.simulation.latents import Population
 from relapet.types import Volume
-
-FWHM_PER_SD = 2.3548
 
 
 @dataclass(frozen=True)
@@ -138,12 +137,9 @@ def slow_field(grid: Grid, width_mm: float, rng: np.random.Generator) -> Volume:
 
 def sample_field(coarse: npt.NDArray[Any], spacing: float, margin: float, grid: Grid) -> Volume:
     """A lattice of ``spacing`` mm, its first point ``margin`` mm before the origin, sampled on a grid."""
-    to_coarse = np.eye(3) * (grid.voxel_size / spacing)
-    offset = (grid.affine[:3, 3] + margin) / spacing
-    return np.asarray(
-        ndimage.affine_transform(coarse, to_coarse, offset, grid.shape, order=1, mode="nearest"),
-        dtype=np.float32,
-    )
+    to_coarse = np.diag([*[grid.voxel_size / spacing] * 3, 1.0])
+    to_coarse[:3, 3] = (grid.affine[:3, 3] + margin) / spacing
+    return sample(coarse, to_coarse, grid.shape, mode="nearest")
 
 
 def pet_noise(noise_free: Volume, scanner: Scanner, grid: Grid, rng: np.random.Generator) -> Volume:

@@ -10,8 +10,9 @@ import numpy.typing as npt
 from scipy import ndimage
 
 from relapet.imaging.grid import Grid
+from relapet.imaging.resample import FWHM_PER_SD
 from relapet.imaging.template import load_atlas, load_template
-from relapet.simulation.regions import carries_all, carries_white, is_cortex, lobe_of_label
+from relapet.simulation.regions import carries_all, carries_white, indices_of, is_cortex, lobe_of_label
 from relapet.types import Labels, Volume
 
 SOURCE_GRID = Grid("source", 1.0, (176, 208, 184))
@@ -65,16 +66,18 @@ def _labels() -> tuple[Labels, Labels, Labels, Volume, Volume]:
     lobes = lobe_of_label()
     deep = np.isin(raw, [i for i in lobes if carries_all(i)])
     cortex = np.isin(raw, [i for i in lobes if is_cortex(i)])
-    cerebellar = np.isin(raw, [8, 47])
+    cerebellar = np.isin(raw, indices_of("Cerebellum-Cortex"))
     white = np.isin(raw, [i for i in lobes if carries_white(i)])
     fluid = np.isin(raw, [i for i, lobe in lobes.items() if lobe == "csf"])
     grey_label = _nearest_label(raw, deep | cortex | cerebellar)
     white_label = np.where(deep, raw, _nearest_label(raw, white)).astype(np.int32)
     # The atlas ribbon is thinner than the template's: grey voxels outside nuclei take the nearest parcel.
     ribbon = template.brain & (template.grey > 0.5) & ~deep & ~fluid & ~cerebellar
-    cerebellum = np.isin(raw, [7, 46, 15])
-    dseg = np.where(ribbon & ~cerebellum, grey_label, np.where(template.brain, raw, 0)).astype(np.int32)
-    ventricles = np.isin(raw, [4, 43])
+    beside_cerebellar_cortex = np.isin(raw, indices_of("Cerebellum-White-Matter", "4th-Ventricle"))
+    dseg = np.where(ribbon & ~beside_cerebellar_cortex, grey_label, np.where(template.brain, raw, 0)).astype(
+        np.int32
+    )
+    ventricles = np.isin(raw, indices_of("Lateral-Ventricle"))
     distance = ndimage.distance_transform_edt(~ventricles).astype(np.float32)
     outside = np.clip(1 - template.grey - template.white, 0, 1)
     pial = _pial_weight(outside, template.grey, grey_label)
@@ -86,7 +89,7 @@ def load_sources(voxel_size: float) -> Sources:
     """The template's images, continuous ones smoothed from 1 mm voxels to ``voxel_size`` (mm)."""
     template = load_template(SOURCE_GRID)
     grey_label, white_label, dseg, pial, distance = _labels()
-    sigma = np.sqrt(max(voxel_size**2 - 1.0, 0.0)) / 2.3548
+    sigma = np.sqrt(max(voxel_size**2 - 1.0, 0.0)) / FWHM_PER_SD
 
     def smoothed(data: Volume) -> Volume:
         return np.asarray(ndimage.gaussian_filter(data, sigma), dtype=np.float32) if sigma else data

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import csv
-import io
-from pathlib import Path
 from typing import Any
 
-from relapet.files import write_json, write_text
 from relapet.simulation.subject import SimulatedSubject, SimulationConfig
 from relapet.types import Json
 
@@ -72,13 +68,3 @@ def latents_row(subject: SimulatedSubject) -> dict[str, Any]:
     row |= {f"genotype_{gene.replace(' ', '_')}": value for gene, value in subject.genotype.items()}
     row["missing_pet"] = ",".join(subject.missing) or "n/a"
     return row
-
-
-def write_table(path: Path, rows: list[dict[str, Any]], description: Json) -> None:
-    """Write rows as a table of tabs, and a description of its columns beside it."""
-    stream = io.StringIO()
-    writer = csv.DictWriter(stream, list(rows[0]), delimiter="\t", lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    write_text(path, stream.getvalue())
-    write_json(path.with_suffix(".json"), description)

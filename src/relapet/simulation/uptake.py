@@ -84,7 +84,7 @@ def _traits(tracer: TracerSpec, latents: Latents) -> Any:
     return np.stack(columns, axis=-1)
 
 
-def fill(burden: Any, onset: Array) -> Any:
+def regional_fill(burden: Any, onset: Array) -> Any:
     """How full each region is at a whole-brain burden: 0 up to its onset, then straight to 1; (..., C)."""
     return np.clip((np.asarray(burden)[..., None] - onset) / (1 - onset), 0, 1)
 
@@ -92,7 +92,9 @@ def fill(burden: Any, onset: Array) -> Any:
 def _expected_fill(pathology: str, visible: Any, onset: Array) -> Any:
     nodes, weights = hidden_nodes(pathology)
     pairs = zip(nodes, weights, strict=True)
-    return sum(w * fill(burden_of(pathology, np.asarray(visible) + node), onset) for node, w in pairs)
+    return sum(
+        w * regional_fill(burden_of(pathology, np.asarray(visible) + node), onset) for node, w in pairs
+    )
 
 
 def genotype_frequency(tracer: TracerSpec, population: Population) -> dict[str, float]:
@@ -126,7 +128,7 @@ def _regional(tracer: TracerSpec, population: Population, latents: Latents) -> t
     healthy = table.baseline + table.age * decades + table.sd * spread * _traits(tracer, latents)
     pathology = tracer.how_simulated().burden
     expected = healthy + table.pathology * _expected_fill(pathology, latents.visible[pathology], table.onset)
-    total = healthy + table.pathology * fill(latents.burden[pathology], table.onset)
+    total = healthy + table.pathology * regional_fill(latents.burden[pathology], table.onset)
     genotype = tracer.how_simulated().genotype
     if genotype is None:
         return expected, total
@@ -159,9 +161,9 @@ def local_sd(tracer_name: str, population: Population) -> Array:
     total = total / (total @ weights)[:, None]
     visible = expected.var(axis=0) + (_ANATOMY_SD * expected.mean(axis=0)) ** 2
     hidden = (total - expected).var(axis=0)
-    woven = (TEXTURE_SD * components.texture_sd * expected.mean(axis=0)) ** 2
+    from_texture = (TEXTURE_SD * components.texture_sd * expected.mean(axis=0)) ** 2
     share = tracer.how_simulated().invisible_share
-    return np.asarray(np.sqrt(np.maximum(visible * share / (1 - share) - hidden - woven, 0)))
+    return np.asarray(np.sqrt(np.maximum(visible * share / (1 - share) - hidden - from_texture, 0)))
 
 
 def _local_deviation(rng: np.random.Generator) -> Array:

@@ -16,9 +16,9 @@ from relapet.data.volumes import BACKGROUND, MODALITIES, model_to_suvr, scale_mr
 from relapet.errors import InputError, SubjectError
 from relapet.imaging.grid import Grid, get_grid
 from relapet.imaging.nifti import load_volume
+from relapet.imaging.template_space import ReadyImages, bring_to_grid
 from relapet.methods import build_method
 from relapet.model.interface import Condition, Draws, Method, OnStep
-from relapet.preprocessing.template_space import ReadyImages, bring_to_grid
 from relapet.runs import Manifest, RunFolder
 from relapet.synthesis.priors import Prior, read_prior
 from relapet.synthesis.sample_config import SampleConfig

@@ -15,7 +15,8 @@ from relapet.evaluation.summary import _check_ceiling
 from relapet.evaluation.tables import Results, Sampling
 from relapet.files import sha256
 from relapet.imaging.grid import GRIDS
-from relapet.imaging.nifti import load_volume, resample_to_grid, save_volume
+from relapet.imaging.nifti import load_volume, save_volume
+from relapet.imaging.resample import resample_to_grid
 from relapet.imaging.template import load_atlas, load_template
 from relapet.tracers import get_tracer
 

@@ -20,8 +20,8 @@ from relapet.evaluation.evaluate import Options, evaluate
 from relapet.imaging.bids import Visit
 from relapet.imaging.derivatives import find_foreign_pet, find_mni_images, find_way_back, index_measured
 from relapet.imaging.grid import GRIDS
+from relapet.imaging.measured import load_suvr
 from relapet.imaging.template import load_atlas, load_template
-from relapet.preprocessing.measured import load_suvr
 from relapet.tracers import get_tracer
 from support import TINY_SETTINGS
 

@@ -11,7 +11,7 @@ import pytest
 from relapet.cli import main
 from relapet.imaging.bids import Visit
 from relapet.imaging.grid import GRIDS
-from relapet.preprocessing.mri import judge_flair
+from relapet.preprocessing.mri import flair_warnings
 from relapet.preprocessing.names import Names
 from relapet.preprocessing.pipeline import PreprocessConfig, preprocess
 from relapet.tracers import get_tracer
@@ -185,7 +185,7 @@ def test_a_phantom_is_no_head(result):
     ],
 )
 def test_flair_of_another_person_or_side_is_warned_of(nats, mirrored, word, tmp_path):
-    warnings = judge_flair(nats, nats / mirrored, tmp_path / "sub-01_FLAIR.nii.gz")
+    warnings = flair_warnings(nats, nats / mirrored, tmp_path / "sub-01_FLAIR.nii.gz")
     assert len(warnings) == (word is not None)
     for text in warnings:
         assert word in text

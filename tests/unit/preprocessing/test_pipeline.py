@@ -8,11 +8,12 @@ import pytest
 
 from relapet.errors import InputError, SubjectError
 from relapet.imaging.bids import Visit, index_derivative
+from relapet.imaging.derivatives import find_way_back
 from relapet.imaging.grid import GRIDS
 from relapet.imaging.nifti import load_volume
 from relapet.imaging.template import load_atlas, load_template
+from relapet.imaging.transforms import Step, apply_like, bring_back
 from relapet.preprocessing.names import Names
-from relapet.preprocessing.native import to_native, to_template, write_native
 from relapet.preprocessing.pipeline import PreprocessConfig, preprocess
 from relapet.tracers import get_tracer
 from support import bids_errors
@@ -102,28 +103,25 @@ def test_suvr_is_the_true_one(done, raw_tree):
 
 
 @pytest.mark.slow
-def test_there_and_back_keeps_voi_means(done, raw_tree, tmp_path):
+def test_there_and_back_keeps_voi_means(done, raw_tree):
     out, _ = done
+    way_back = find_way_back(out, VISIT)
     pet = load_volume(VISIT.pet(out, TAU))
     raw = nib.load(raw_tree.root / "sub-01/anat/sub-01_T1w.nii.gz")
-    path = tmp_path / "sub-01_trc-AV1451_space-T1w_meas-SUVR_mimap.nii.gz"
-    write_native(out, VISIT, VISIT.pet(out, TAU), path)
-    native = nib.load(path)
+    native = bring_back(pet, way_back)
     assert native.shape == raw.shape
     assert np.allclose(native.affine, raw.affine, atol=1e-4)
-    back = to_template(out, VISIT, native, pet)
+    back = apply_like(pet, native, [Step(Names(out, VISIT).warp.forward)])
     atlas = load_atlas(GRID)
     before, after = atlas.means(np.asarray(pet.dataobj)), atlas.means(np.asarray(back.dataobj))
     large = [i for i, volume in atlas.volumes_mm3(27.0).items() if volume > 3000]
     change = np.array([abs(after[i] / before[i] - 1) for i in large])
     assert np.median(change) < 0.02
     labels = nib.Nifti1Image(atlas.labels.astype(np.float32), GRID.affine)
-    assert set(np.unique(np.asarray(to_native(out, VISIT, labels, 0).dataobj))) <= {
-        0.0,
-        *map(float, atlas.names),
-    }
+    found = set(np.unique(np.asarray(bring_back(labels, way_back, 0).dataobj)))
+    assert found <= {0.0, *map(float, atlas.names)}
     with pytest.raises(SubjectError, match="no way back"):
-        to_native(out, Visit("09"), pet)
+        find_way_back(out, Visit("09"))
 
 
 @pytest.mark.slow
@@ -174,9 +172,9 @@ def test_page_shows_every_step(done):
 
 
 def test_calls_that_cannot_be_used(raw_tree, tmp_path):
-    with pytest.raises(InputError, match="sub-77"):
+    with pytest.raises(InputError, match="no participant 77; it has 01"):
         preprocess(raw_tree.root, tmp_path, CONFIG, ["77"])
-    with pytest.raises(InputError, match="session"):
+    with pytest.raises(InputError, match="no session x"):
         preprocess(raw_tree.root, tmp_path, CONFIG, sessions=["x"])
     with pytest.raises(InputError, match="raw data set itself"):
         preprocess(raw_tree.root, raw_tree.root, CONFIG)

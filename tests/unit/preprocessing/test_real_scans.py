@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from relapet.imaging.bids import find_visits
+from relapet.imaging.checks import load_anatomical
 from relapet.preprocessing.brain import extract_brain, volume_litres
-from relapet.preprocessing.checks import load_anatomical
 from relapet.preprocessing.raw import find_raw
 
 SHARED = Path(os.environ.get("RELAPET_SHARED", Path(__file__).parents[4] / "shared"))

@@ -7,7 +7,7 @@ import pytest
 from relapet.errors import SubjectError
 from relapet.imaging.grid import GRIDS
 from relapet.imaging.template import load_template
-from relapet.preprocessing.template_space import brain_of_extracted, bring_to_grid
+from relapet.imaging.template_space import brain_of_extracted, bring_to_grid
 
 GRID = GRIDS["4mm"]
 TEMPLATE = load_template(GRID)

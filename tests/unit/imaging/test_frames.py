@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from relapet.errors import SubjectError
-from relapet.preprocessing.frames import choose_frames, decay_factor, read_sidecar, unit_of
+from relapet.imaging.frames import choose_frames, decay_factor, read_sidecar, unit_of
 from relapet.tracers import get_tracer
 
 TAU = get_tracer("tau")  # window 80 to 100 min

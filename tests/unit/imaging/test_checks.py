@@ -1,12 +1,14 @@
 """Raw images that cannot be used are refused by one sentence that names the file."""
 
+import os
+
 import nibabel as nib
 import numpy as np
 import pytest
 
 from relapet.errors import SubjectError, VolumeError
 from relapet.imaging.bids import Visit
-from relapet.preprocessing.checks import check_header, load_anatomical
+from relapet.imaging.checks import load_anatomical, open_scan
 from relapet.preprocessing.raw import find_raw
 
 
@@ -36,7 +38,7 @@ def test_a_head_passes(tmp_path):
 )
 def test_what_is_no_head_is_refused(tmp_path, shape, affine, word):
     with pytest.raises(VolumeError, match=word) as error:
-        check_header(write(tmp_path / "a_T1w.nii.gz", shape, affine))
+        open_scan(write(tmp_path / "a_T1w.nii.gz", shape, affine))
     assert "a_T1w.nii.gz" in str(error.value)
 
 
@@ -45,7 +47,7 @@ def test_singular_affine_is_refused(tmp_path):
     image.header.set_sform(np.diag([4.0, 0, 4, 1]), code=1)
     nib.save(nib.Nifti1Image(image.dataobj, None, image.header), tmp_path / "a_T1w.nii")
     with pytest.raises(VolumeError, match="singular"):
-        check_header(tmp_path / "a_T1w.nii")
+        open_scan(tmp_path / "a_T1w.nii")
 
 
 def test_a_huge_file_is_refused_without_reading_it(tmp_path):
@@ -57,7 +59,7 @@ def test_a_huge_file_is_refused_without_reading_it(tmp_path):
         stream.write(header.binaryblock)
         stream.truncate(352)
     with pytest.raises(VolumeError, match="more than any head"):
-        check_header(path)
+        open_scan(path)
 
 
 def test_an_empty_image_is_refused(tmp_path):
@@ -71,7 +73,7 @@ def test_a_header_with_two_left_sides_is_refused(tmp_path):
     flipped = np.diag([-4.0, 4, 4, 1])
     path = write(tmp_path / "a_T1w.nii.gz", sform=np.diag([4.0, 4, 4, 1]), qform=flipped)
     with pytest.raises(VolumeError, match="left and right"):
-        check_header(path)
+        open_scan(path)
 
 
 def test_truncated_file_is_refused(tmp_path):
@@ -92,6 +94,12 @@ def test_two_t1w_and_none(tmp_path):
         find_raw(tmp_path, visit)
     with pytest.raises(SubjectError, match="no sub-02"):
         find_raw(tmp_path, Visit("02"))
+
+
+def test_a_name_that_is_no_utf8(tmp_path):
+    write(tmp_path / os.fsdecode(b"sub-01/anat/sub-01_acq-\xff_T1w.nii.gz"))
+    with pytest.raises(SubjectError, match=r"acq-\ufffd_T1w.*rename it"):
+        find_raw(tmp_path, Visit("01"))
 
 
 def test_pet_by_tracer_with_aliases_and_problems(tmp_path):

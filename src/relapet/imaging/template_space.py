@@ -12,13 +12,13 @@ from scipy import ndimage
 
 from relapet.errors import SubjectError
 from relapet.imaging.grid import Grid
-from relapet.imaging.nifti import resample_to_grid
+from relapet.imaging.resample import resample_to_grid
 from relapet.imaging.template import load_template
 from relapet.types import Affine, Mask, Volume
 
 _LITRES = (0.8, 2.3)
 """Plausible volume of a brain mask in MNI space (the template's own is 1.9 L)."""
-_LEAST_INSIDE, _LEAST_COVERED = 0.9, 0.5
+_MIN_INSIDE, _MIN_COVERED = 0.9, 0.5
 """Least share of the brain that lies inside the template's, and of the template's that it covers.
 
 The template's mask reaches the skull; a tightly extracted atrophied brain covers 60 % of it but lies inside. A
@@ -74,10 +74,10 @@ def bring_to_grid(
     template = load_template(grid).brain
     common = float((brain & template).sum())
     inside, covered = common / max(brain.sum(), 1), common / template.sum()
-    if inside < _LEAST_INSIDE or covered < _LEAST_COVERED:
+    if inside < _MIN_INSIDE or covered < _MIN_COVERED:
         raise SubjectError(
             f"{name}: {inside:.0%} of the brain lie inside the MNI template's brain and cover {covered:.0%} of it "
-            f"(at least {_LEAST_INSIDE:.0%} and {_LEAST_COVERED:.0%} are usual), so its affine is not that of MNI "
+            f"(at least {_MIN_INSIDE:.0%} and {_MIN_COVERED:.0%} are usual), so its affine is not that of MNI "
             "space; run relapet preprocess on the raw scans."
         )
     reference = t1w if t1w is not None else flair

@@ -8,17 +8,10 @@ from scipy import ndimage
 from relapet.errors import SubjectError, VolumeError
 from relapet.imaging.grid import GRIDS
 from relapet.imaging.template import load_template
+from relapet.imaging.transforms import Step, apply, to_ants
 from relapet.preprocessing.brain import extract_brain
 from relapet.preprocessing.intensity import scale_by_white_matter
-from relapet.preprocessing.spatial import (
-    Step,
-    apply,
-    isotropic,
-    own_axes,
-    register_linear,
-    similarity,
-    to_ants,
-)
+from relapet.preprocessing.registration import isotropic, register_linear, similarity, to_file_axes
 
 pytest.importorskip("ants")
 GRID = GRIDS["4mm"]
@@ -93,14 +86,14 @@ def test_sheared_affine_is_refused():
 
 
 @pytest.mark.parametrize("codes", ["LPS", "PIR", "RAS", "ASL"])
-def test_own_axes_undoes_the_reorientation(codes):
+def test_to_file_axes_undoes_the_reorientation(codes):
     data = np.arange(24, dtype=np.float32).reshape(2, 3, 4)
     ras = nib.Nifti1Image(data, np.diag([2.0, 3, 4, 1]))
     raw = ras.as_reoriented(
         nib.orientations.ornt_transform([[0, 1], [1, 1], [2, 1]], nib.orientations.axcodes2ornt(codes))
     )
     assert nib.aff2axcodes(raw.affine) == tuple(codes)
-    back = own_axes(np.asarray(nib.as_closest_canonical(raw).dataobj), raw)
+    back = to_file_axes(np.asarray(nib.as_closest_canonical(raw).dataobj), raw)
     assert np.array_equal(back, np.asarray(raw.dataobj))
 
 

@@ -1,4 +1,4 @@
-"""PET timing and units as the BIDS sidecar states them: which frames make the tracer's image, in what unit.
+"""PET frames, and their timing and unit as the BIDS sidecar states them: which frames make the tracer's image.
 
 Field names: Brain Imaging Data Structure 1.10, positron emission tomography. Times there are seconds from
 TimeZero; here minutes after injection.
@@ -6,15 +6,20 @@ TimeZero; here minutes after injection.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import nibabel as nib
 import numpy as np
 import numpy.typing as npt
 
-from relapet.errors import InputError, SubjectError
+from relapet.errors import InputError, SubjectError, VolumeError
 from relapet.files import read_json
+from relapet.imaging.bids import sidecar_path
+from relapet.imaging.checks import open_scan
+from relapet.imaging.nifti import printable, read_voxels, require_contrast
 from relapet.tracers import TracerSpec
 from relapet.types import Json
 
@@ -22,7 +27,7 @@ _ACTIVITY = {"bq/ml": "Bq/mL", "bqml": "Bq/mL", "kbq/ml": "kBq/mL", "mbq/ml": "M
 _UPTAKE = {"g/ml": "SUV", "suv": "SUV", "suvr": "SUVR", "unitless": "SUVR"}
 UNITS = {**_ACTIVITY, **_UPTAKE}
 """Units taken, in lower case; any of them cancels in SUVr, and SUVR is taken as it is."""
-_LEAST_SHARE = 0.5
+_MIN_SHARE = 0.5
 """Least share of the tracer's window that the frames must cover."""
 
 
@@ -39,14 +44,9 @@ class Frames:
     """Share of the tracer's window that the frames cover."""
 
 
-def sidecar_of(pet: Path) -> Path:
-    """The JSON sidecar beside a NIfTI file."""
-    return pet.with_name(pet.name.removesuffix(".gz").removesuffix(".nii") + ".json")
-
-
 def read_sidecar(pet: Path) -> Json:
     """The sidecar of a PET; raises SubjectError where it is missing or unreadable."""
-    path = sidecar_of(pet)
+    path = sidecar_path(pet)
     if not path.is_file():
         raise SubjectError(
             f"{pet} has no sidecar {path.name}; add one with Units, FrameTimesStart and FrameDuration."
@@ -61,13 +61,31 @@ def unit_of(sidecar: Json, pet: Path) -> str:
     """The image's unit (Bq/mL, kBq/mL, SUV, SUVR ...); raises SubjectError for none or one that is unknown."""
     stated = sidecar.get("Units")
     if stated is None:
-        raise SubjectError(f"{sidecar_of(pet)} has no Units; add one of Bq/mL, kBq/mL, g/mL (SUV) or SUVR.")
+        raise SubjectError(f"{sidecar_path(pet)} has no Units; add one of Bq/mL, kBq/mL, g/mL (SUV) or SUVR.")
     unit = UNITS.get(str(stated).lower().replace(" ", ""))
     if unit is None:
         raise SubjectError(
-            f"{sidecar_of(pet)}: Units is {stated!r}; give one of Bq/mL, kBq/mL, g/mL (SUV) or SUVR."
+            f"{sidecar_path(pet)}: Units is {stated!r}; give one of Bq/mL, kBq/mL, g/mL (SUV) or SUVR."
         )
     return unit
+
+
+def load_frames(path: Path, index: Sequence[int]) -> tuple[nib.Nifti1Image, ...]:
+    """Load some frames of a 3-D or 4-D PET as float32 in RAS+, keeping no others.
+
+    Raises VolumeError, naming the file, where it is unreadable, too large, constant, not finite or nowhere above 0.
+    """
+    image = open_scan(path)
+    frames = []
+    for i in index:
+        data = read_voxels(path, image, i if len(image.shape) == 4 else None)
+        if data.max() <= 0:
+            raise VolumeError(
+                f"{printable(path)}, frame {i}: no voxel is above 0; leave this scan out or convert it again."
+            )
+        require_contrast(data, path)
+        frames.append(nib.as_closest_canonical(nib.Nifti1Image(data, image.affine)))
+    return tuple(frames)
 
 
 def choose_frames(sidecar: Json, pet: Path, count: int, tracer: TracerSpec) -> Frames:
@@ -83,7 +101,7 @@ def choose_frames(sidecar: Json, pet: Path, count: int, tracer: TracerSpec) -> F
     inside = np.minimum(starts + durations, high) - np.maximum(starts, low)
     index = np.flatnonzero(inside >= 0.5 * durations - 1e-6)
     covered = float(np.clip(inside[index], 0, None).sum() / (high - low))
-    if covered < _LEAST_SHARE:
+    if covered < _MIN_SHARE:
         raise SubjectError(
             f"{pet}: frames cover {starts.min():.0f} to {(starts + durations).max():.0f} min after injection, too "
             f"little ({covered:.0%}) of {low:.0f} to {high:.0f} min, the window of {tracer.ligand}; correct "
@@ -115,26 +133,26 @@ def _times(sidecar: Json, pet: Path, count: int) -> tuple[npt.NDArray[np.float64
     for key in ("FrameTimesStart", "FrameDuration"):
         value = sidecar.get(key)
         if not isinstance(value, list) or not all(isinstance(v, int | float) for v in value):
-            raise SubjectError(f"{sidecar_of(pet)} has no list {key} (seconds); add it.")
+            raise SubjectError(f"{sidecar_path(pet)} has no list {key} (seconds); add it.")
         if len(value) != count:
             raise SubjectError(
-                f"{sidecar_of(pet)}: {key} has {len(value)} values where the image has {count} frames; correct it."
+                f"{sidecar_path(pet)}: {key} has {len(value)} values where the image has {count} frames; correct it."
             )
         columns.append(np.array(value, dtype=float) / 60)
     if (columns[1] <= 0).any():
-        raise SubjectError(f"{sidecar_of(pet)}: FrameDuration holds 0 or less; correct it.")
+        raise SubjectError(f"{sidecar_path(pet)}: FrameDuration holds 0 or less; correct it.")
     return columns[0] - injection / 60, columns[1]
 
 
 def _number(sidecar: Json, key: str, pet: Path) -> float:
     value: Any = sidecar.get(key)
     if not isinstance(value, int | float) or isinstance(value, bool):
-        raise SubjectError(f"{sidecar_of(pet)} has no number {key} (seconds); add it.")
+        raise SubjectError(f"{sidecar_path(pet)} has no number {key} (seconds); add it.")
     return float(value)
 
 
 def _flag(sidecar: Json, key: str, pet: Path) -> bool:
     value = sidecar.get(key)
     if not isinstance(value, bool):
-        raise SubjectError(f"{sidecar_of(pet)} has no {key} (true or false); add it.")
+        raise SubjectError(f"{sidecar_path(pet)} has no {key} (true or false); add it.")
     return value

@@ -8,14 +8,14 @@ import nibabel as nib
 import numpy as np
 
 from relapet.imaging.bids import NATIVE_SPACE, Visit
+from relapet.imaging.checks import open_scan
 from relapet.imaging.derivatives import entities, find_transform_to_mni
+from relapet.imaging.frames import choose_frames, load_frames, read_sidecar, unit_of
 from relapet.imaging.grid import GRIDS, SPACE, Grid
-from relapet.imaging.nifti import load_volume
+from relapet.imaging.nifti import load_volume, require_contrast
+from relapet.imaging.reference_region import reference_mean, template_reference
 from relapet.imaging.template import load_atlas
-from relapet.preprocessing.checks import check_header
-from relapet.preprocessing.frames import choose_frames, read_sidecar, unit_of
-from relapet.preprocessing.pet import load_frames, reference_mean, template_reference
-from relapet.preprocessing.spatial import Step, apply
+from relapet.imaging.transforms import Step, apply
 from relapet.tracers import TracerSpec
 from relapet.types import Volume
 
@@ -26,13 +26,20 @@ def is_model_ready(path: Path) -> bool:
     return (name["suffix"], name.get("space"), name.get("meas")) == ("mimap", SPACE, "SUVR")
 
 
+def load_model_ready(path: Path) -> nib.Nifti1Image:
+    """A model-ready SUVr map on whatever grid it lies; raises VolumeError also where all voxels are alike."""
+    image = load_volume(path)
+    require_contrast(np.asarray(image.dataobj), path)
+    return image
+
+
 def load_measured(path: Path, tracer: TracerSpec, grid: Grid) -> nib.Nifti1Image:
     """A measured SUVr map: a model-ready one on its own grid, another pipeline's brought to ``grid`` (`load_suvr`).
 
     Raises SubjectError for what cannot be used.
     """
     if is_model_ready(path):
-        return load_volume(path)
+        return load_model_ready(path)
     return nib.Nifti1Image(load_suvr(path, tracer, grid), grid.affine)
 
 
@@ -47,7 +54,7 @@ def load_suvr(path: Path, tracer: TracerSpec, grid: Grid) -> Volume:
     """
     sidecar = read_sidecar(path)
     unit = unit_of(sidecar, path)
-    shape = check_header(path).shape
+    shape = open_scan(path).shape
     count = shape[3] if len(shape) == 4 else 1
     index: tuple[int, ...] = (0,)
     weights: tuple[float, ...] = (1.0,)

@@ -1,44 +1,25 @@
-"""Registration and resampling, by ANTs; transforms are files, composed and applied with one interpolation.
+"""Registration by ANTs: each result is a transform file (`relapet.imaging.transforms` applies it).
 
-Images are nibabel images in RAS+ mm outside this module; ITK's LPS stays inside. Registrations sample with a
-fixed seed. Sources: rigid and affine by mutual information of Mattes et al. 2003 (doi:10.1109/TMI.2003.809072);
-SyN by local cross-correlation: Avants et al. 2008 (doi:10.1016/j.media.2007.06.004).
+Registrations sample with a fixed seed. Sources: rigid and affine by mutual information of Mattes et al. 2003
+(doi:10.1109/TMI.2003.809072); SyN by local cross-correlation: Avants et al. 2008 (doi:10.1016/j.media.2007.06.004).
 """
 
 from __future__ import annotations
 
-import os
 import tempfile
-from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import nibabel as nib
 import numpy as np
 import numpy.typing as npt
-from scipy import ndimage
 
-from relapet.errors import InputError, VolumeError
-from relapet.types import Affine, Volume
+from relapet.imaging.resample import resample, voxel_size
+from relapet.imaging.transforms import Step, apply_like, load_ants, to_ants
 
-_RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
-_SEED = 20260101
-_SHEAR_MM = 0.5
-"""Largest displacement, mm, that making the axes orthogonal may cause at the corner of an image."""
 _CORRELATION_RADIUS = 2
 """Radius, voxels, within which nonlinear registration correlates intensities."""
-_SIGMA_PER_FWHM = 1 / 2.3548
-
-
-@dataclass(frozen=True)
-class Step:
-    """One transform file on the way of an image from its own space to the target's."""
-
-    path: Path
-    inverted: bool = False
 
 
 @dataclass(frozen=True)
@@ -51,89 +32,21 @@ class Warp:
     """Brings the fixed image into the moving space."""
 
 
-@lru_cache(maxsize=1)
-def load_ants() -> Any:
-    """Import ANTsPy on first use; raises InputError where it is not installed."""
-    os.environ.setdefault("ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS", "1")
-    try:
-        ants = import_module("ants")
-    except ImportError as error:
-        raise InputError(
-            f"Preprocessing and native space need ANTsPy, which cannot be imported ({error}); run: pip install "
-            "'relapet[preprocess]'."
-        ) from error
-    # Seeds ITK's sampling alone; numpy's global state is left as it is.
-    ants.config.set_ants_deterministic(on=False, seed_value=_SEED)
-    return ants
-
-
-def to_ants(image: nib.Nifti1Image, name: str = "An image") -> Any:
-    """Convert to an ANTs image; raises VolumeError, naming ``name``, where the axes are not orthogonal."""
-    affine = _RAS_TO_LPS @ image.affine
-    spacing = np.sqrt((affine[:3, :3] ** 2).sum(axis=0))
-    left, _, right = np.linalg.svd(affine[:3, :3] / spacing)
-    direction = left @ right
-    corners = np.array(np.meshgrid(*[[0, n - 1] for n in image.shape[:3]])).reshape(3, -1)
-    error = np.abs((affine[:3, :3] - direction * spacing) @ corners).max()
-    if error > _SHEAR_MM:
-        raise VolumeError(
-            f"{name} has axes that are not at right angles (off by {error:.1f} mm at a corner); resample it to an "
-            "orthogonal grid, or repair its sform."
-        )
-    data = np.ascontiguousarray(np.asarray(image.dataobj, dtype=np.float32))
-    return load_ants().from_numpy(
-        data, origin=affine[:3, 3].tolist(), spacing=spacing.tolist(), direction=direction
-    )
-
-
 def _as_mask(mask: nib.Nifti1Image | None) -> Any:
     return None if mask is None else to_ants(mask)
 
 
 def isotropic(image: nib.Nifti1Image, size_mm: float) -> nib.Nifti1Image:
     """Resample linearly to cubic voxels over the same field of view, blurred where that is coarser."""
-    spacing = np.sqrt((image.affine[:3, :3] ** 2).sum(axis=0))
+    spacing = voxel_size(image.affine)
     shape = np.maximum(1, np.rint(np.array(image.shape[:3]) * spacing / size_mm)).astype(int)
     affine = image.affine.copy()
     affine[:3, :3] *= size_mm / spacing
     # Keep the centre of the field of view where it was.
     centre = image.affine @ np.append((np.array(image.shape[:3]) - 1) / 2, 1)
     affine[:3, 3] = centre[:3] - affine[:3, :3] @ ((shape - 1) / 2)
-    data = apply(image, (int(shape[0]), int(shape[1]), int(shape[2])), affine, ())
+    data = resample(image, (int(shape[0]), int(shape[1]), int(shape[2])), affine)
     return nib.Nifti1Image(data, affine)
-
-
-def apply(
-    image: nib.Nifti1Image, shape: tuple[int, int, int], affine: Affine, steps: Sequence[Step], order: int = 1
-) -> Volume:
-    """Bring ``image`` through ``steps``, in their order, onto a grid, with one interpolation; 0 outside.
-
-    ``order`` 0 is nearest neighbour, 1 linear. Linear on a grid coarser than the source first blurs the source
-    with the Gaussian that matches the larger voxel, so that nothing aliases.
-    """
-    data = np.asarray(image.dataobj, dtype=np.float32)
-    if order > 0:
-        source = np.sqrt((image.affine[:3, :3] ** 2).sum(axis=0))
-        target = np.sqrt((affine[:3, :3] ** 2).sum(axis=0)).mean()
-        data = smooth(data, source, np.sqrt(np.maximum(target**2 - source**2, 0.0)))
-    if not steps:
-        to_source = np.linalg.inv(image.affine) @ affine
-        moved = ndimage.affine_transform(data, to_source[:3, :3], to_source[:3, 3], shape, order=order)
-        return np.asarray(moved, dtype=np.float32)
-    grid = to_ants(nib.Nifti1Image(np.zeros(shape, np.float32), affine))
-    moved = load_ants().apply_transforms(
-        grid,
-        to_ants(nib.Nifti1Image(data, image.affine)),
-        [str(step.path) for step in reversed(steps)],
-        interpolator="linear" if order > 0 else "nearestNeighbor",
-        whichtoinvert=[step.inverted for step in reversed(steps)],
-    )
-    return np.asarray(moved.numpy(), dtype=np.float32)
-
-
-def onto(fixed: nib.Nifti1Image, moving: nib.Nifti1Image, steps: Sequence[Step]) -> nib.Nifti1Image:
-    """Bring ``moving`` through ``steps`` onto the grid of ``fixed``, linearly."""
-    return nib.Nifti1Image(apply(moving, fixed.shape, fixed.affine, steps), fixed.affine)
 
 
 def write_identity(out: Path) -> Path:
@@ -143,17 +56,10 @@ def write_identity(out: Path) -> Path:
     return out
 
 
-def own_axes(data: npt.NDArray[Any], raw: nib.Nifti1Image) -> npt.NDArray[Any]:
+def to_file_axes(data: npt.NDArray[Any], raw: nib.Nifti1Image) -> npt.NDArray[Any]:
     """Turn RAS+ data ``(X, Y, Z)`` back into the axis order and directions of the file that it came from."""
     to_raw = nib.orientations.ornt_transform([[0, 1], [1, 1], [2, 1]], nib.io_orientation(raw.affine))
     return np.asarray(nib.apply_orientation(data, to_raw))
-
-
-def smooth(data: Volume, voxel_mm: npt.NDArray[np.float64], fwhm_mm: npt.NDArray[np.float64]) -> Volume:
-    """Convolve with a Gaussian of the given FWHM per axis, mm."""
-    if not (fwhm_mm > 0).any():
-        return data
-    return np.asarray(ndimage.gaussian_filter(data, fwhm_mm * _SIGMA_PER_FWHM / voxel_mm), dtype=np.float32)
 
 
 def similarity(fixed: nib.Nifti1Image, moving: nib.Nifti1Image, mask: nib.Nifti1Image) -> float:
@@ -198,7 +104,7 @@ def register_linear(
         folder = Path(temporary)
         identity = write_identity(folder / "identity.mat")
         starts = [_linear("Rigid", pair, start, True, folder) for start in (identity, None)]
-        fits = [similarity(fixed, onto(fixed, moving, [Step(start)]), region) for start in starts]
+        fits = [similarity(fixed, apply_like(fixed, moving, [Step(start)]), region) for start in starts]
         best = starts[int(np.argmax(fits))]
         final = _linear(kind, pair, best, False, folder)
         ants.write_transform(ants.read_transform(str(final)), str(out))

@@ -9,7 +9,7 @@ from relapet.types import Json
 
 
 @dataclass(frozen=True)
-class Settings:
+class ImageSettings:
     """What changes the images."""
 
     grid: Grid
