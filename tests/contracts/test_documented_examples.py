@@ -27,7 +27,7 @@ from contract_checks import (
     trained,
 )
 from relapet.config import RunConfig
-from relapet.evaluation import image_metrics
+from relapet.evaluation.scores import image_metrics
 from relapet.methods.rela import Rela, RelaConfig
 from relapet.model import samplers
 from relapet.synthesis.config import SampleConfig
@@ -115,5 +115,5 @@ def test_the_metric_keeps_the_contract() -> None:
     metric = eval(block('Metric("error_p95"'), names)
     check_metric(metric)
     real = np.zeros((12, 12, 12), np.float32)
-    pair = image_metrics.Pair(real, real + np.float32(0.5), real == 0, (0.0, 2.5))
+    pair = image_metrics.ScanPair(real, real + np.float32(0.5), real == 0, (0.0, 2.5))
     assert metric.compute(pair) == pytest.approx(0.5)

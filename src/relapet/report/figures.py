@@ -10,9 +10,9 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from relapet.evaluation.image_metrics import METRICS
-from relapet.evaluation.spectra import MEASURED
-from relapet.evaluation.uncertainty import ALL_VOIS
+from relapet.evaluation.scores.image_metrics import METRICS
+from relapet.evaluation.scores.spectra import MEASURED
+from relapet.evaluation.uncertainty.coverage import ALL_VOIS
 from relapet.report.panels import PanelView, subject_panel
 from relapet.report.regional import bland_altman, composite_correlations, voi_scatter
 from relapet.report.style import (
@@ -188,7 +188,7 @@ def sample_mean_plot(curve: pd.DataFrame, tracers: list[TracerSpec], method: str
 def spectrum_plot(spectra: pd.DataFrame, tracers: list[TracerSpec]) -> Figure:
     """Radial power spectra of measured and synthetic PET, mean over subjects, and below the difference.
 
-    ``spectra`` as of `relapet.evaluation.spectra.spectrum_table`; one column of panels a tracer.
+    ``spectra`` as of `SpectrumRows.table` in `relapet.evaluation.scores.spectra`; one column of panels a tracer.
     """
     methods = [method for method in dict.fromkeys(spectra["method"]) if method != MEASURED]
     looks: dict[str, dict[str, Any]] = {MEASURED: {"color": "black"}, **method_looks(methods)}

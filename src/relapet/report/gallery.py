@@ -50,12 +50,12 @@ def draw_evaluation(
 
 
 def _drawings(result: Evaluation) -> Iterator[Drawn]:
-    scored = set(result.image_metrics["tracer"])
+    scored = set(result.tables["image_metrics"]["tracer"])
     tracers = [tracer for tracer in load_tracers().values() if tracer.name in scored]
     yield from _of_methods(result, tracers)
     for method in result.summary["inputs"]["synthetic"]:
         for tracer in tracers:
-            rows = result.image_metrics
+            rows = result.tables["image_metrics"]
             if ((rows["tracer"] == tracer.name) & (rows["method"] == method)).any():
                 yield from _of_one(result, tracer, method)
     yield from _uncertainty(result, tracers)
@@ -66,31 +66,33 @@ def _of_methods(result: Evaluation, tracers: list[TracerSpec]) -> Iterator[Drawn
     """Figures with all methods side by side."""
     for metric in BOXED:
         yield f"boxes_{metric}.png", "image_metrics.tsv", _later(
-            figures.metric_boxes, result.image_metrics, metric, tracers
+            figures.metric_boxes, result.tables["image_metrics"], metric, tracers
         )  # fmt: skip
-    composites = result.agreement[result.agreement["kind"] == "composite"].dropna(subset=["r"])
+    composites = result.tables["agreement"][result.tables["agreement"]["kind"] == "composite"].dropna(
+        subset=["r"]
+    )
     with_r = [tracer for tracer in tracers if tracer.name in set(composites["tracer"])]
     if with_r:
         yield "correlations.png", "agreement.tsv", _later(
-            figures.composite_correlations, result.agreement, with_r
+            figures.composite_correlations, result.tables["agreement"], with_r
         )  # fmt: skip
-    there = [tracer for tracer in tracers if tracer.name in set(result.spectra["tracer"])]
+    there = [tracer for tracer in tracers if tracer.name in set(result.tables["spectra"]["tracer"])]
     if there:
-        yield "spectra.png", "spectra.tsv", _later(figures.spectrum_plot, result.spectra, there)
+        yield "spectra.png", "spectra.tsv", _later(figures.spectrum_plot, result.tables["spectra"], there)
 
 
 def _of_one(result: Evaluation, tracer: TracerSpec, method: str) -> Iterator[Drawn]:
     """Figures of one method and tracer."""
     end = f"trc-{tracer.label}_method-{_plain(method)}.png"
-    rows = result.agreement
+    rows = result.tables["agreement"]
     rows = rows[(rows["tracer"] == tracer.name) & (rows["method"] == method)]
     if set(tracer.composites) & set(rows["voi"]):
-        given = (result.voi, result.agreement, tracer, method)
+        given = (result.tables["voi"], result.tables["agreement"], tracer, method)
         yield f"scatter_{end}", "voi.tsv, agreement.tsv", _later(figures.voi_scatter, *given)
         yield f"bland-altman_{end}", "voi.tsv, agreement.tsv", _later(figures.bland_altman, *given)
     real = Path(result.summary["inputs"]["real"])
     tree = Path(result.summary["inputs"]["synthetic"][method])
-    chosen = figures.choose_subjects(result.image_metrics, tracer, method, CHOSEN_BY)
+    chosen = figures.choose_subjects(result.tables["image_metrics"], tracer, method, CHOSEN_BY)
     for place, (visit, value) in chosen.items():
         title = f"{place.capitalize()} PSNR ({value:.1f} dB) of {figures.method_label(method)}: {visit.stem}"
         yield f"subject-{place}_{end}", "image_metrics.tsv", _later(
@@ -99,7 +101,7 @@ def _of_one(result: Evaluation, tracer: TracerSpec, method: str) -> Iterator[Dra
 
 
 def _uncertainty(result: Evaluation, tracers: list[TracerSpec]) -> Iterator[Drawn]:
-    coverage = result.further.get("uncertainty_coverage")
+    coverage = result.tables.get("uncertainty_coverage")
     if coverage is not None:
         for method, rows in coverage.groupby("method", sort=False):
             by_interval = {str(name): part for name, part in rows.groupby("interval", sort=False)}
@@ -107,7 +109,7 @@ def _uncertainty(result: Evaluation, tracers: list[TracerSpec]) -> Iterator[Draw
             yield f"coverage_method-{_plain(str(method))}.png", "uncertainty_coverage.tsv", _later(
                 figures.coverage_plot, by_interval, there, str(method)
             )  # fmt: skip
-    curve = result.further.get("uncertainty_sample_mean")
+    curve = result.tables.get("uncertainty_sample_mean")
     if curve is not None:
         for method, rows in curve.groupby("method", sort=False):
             yield f"sample-mean_method-{_plain(str(method))}.png", "uncertainty_sample_mean.tsv", _later(
@@ -116,7 +118,7 @@ def _uncertainty(result: Evaluation, tracers: list[TracerSpec]) -> Iterator[Draw
 
 
 def _downstream(result: Evaluation) -> Iterator[Drawn]:
-    table = result.further.get("downstream")
+    table = result.tables.get("downstream")
     if table is not None:
         for key, rows in table.groupby(["outcome", "method"], sort=False):
             outcome, method = (_plain(str(name)) for name in key)

@@ -12,8 +12,9 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from relapet.errors import InputError, VolumeError
-from relapet.evaluation.agreement import agreement
-from relapet.evaluation.uncertainty import UncertaintyConfig, sample_coverage, sample_mean_curve
+from relapet.evaluation.scores.agreement import agreement
+from relapet.evaluation.uncertainty.coverage import UncertaintyConfig
+from relapet.evaluation.uncertainty.samples import sample_coverage, sample_mean_curve
 from relapet.imaging.bids import Visit
 from relapet.imaging.grid import GRIDS
 from relapet.imaging.nifti import save_volume
