@@ -1,4 +1,4 @@
-"""Every figure of a report; each takes tables or arrays and gives a matplotlib Figure."""
+"""Figures of methods beside each other and of uncertainty; each takes tables and gives a matplotlib Figure."""
 
 from __future__ import annotations
 
@@ -13,41 +13,18 @@ from matplotlib.ticker import MaxNLocator
 from relapet.evaluation.scores.image_metrics import METRICS
 from relapet.evaluation.scores.spectra import MEASURED
 from relapet.evaluation.uncertainty.coverage import ALL_VOIS
-from relapet.report.panels import PanelView, subject_panel
-from relapet.report.regional import bland_altman, composite_correlations, voi_scatter
 from relapet.report.style import (
     DOUBLE_COLUMN_INCHES,
     MARKERS,
     PALETTE,
     SINGLE_COLUMN_INCHES,
-    alternative_text,
     house_style,
     method_label,
     method_looks,
     minus,
     new_figure,
-    save_figure,
 )
-from relapet.report.subjects import choose_subjects, panel_of_visit
 from relapet.tracers import TracerSpec
-
-__all__ = [
-    "PanelView",
-    "alternative_text",
-    "bland_altman",
-    "choose_subjects",
-    "composite_correlations",
-    "coverage_plot",
-    "downstream_plot",
-    "method_label",
-    "metric_boxes",
-    "panel_of_visit",
-    "sample_mean_plot",
-    "save_figure",
-    "spectrum_plot",
-    "subject_panel",
-    "voi_scatter",
-]
 
 _OUTCOME_METRICS = {"r2": "R² (out of fold)", "auc": "AUC (out of fold)"}
 _FEATURE_LABELS = {
