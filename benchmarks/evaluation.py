@@ -31,10 +31,10 @@ import numpy as np
 import pandas as pd
 from scipy import ndimage
 
-from relapet.evaluation.agreement import median_r
-from relapet.evaluation.image_metrics import METRICS, Pair, rmse
+from relapet.evaluation.scores.agreement import median_r
+from relapet.evaluation.scores.image_metrics import METRICS, ScanPair, rmse
+from relapet.evaluation.scores.voi import brain_mask, default_atlas, sum_regions, target_vois
 from relapet.evaluation.statistics import bootstrap_mean
-from relapet.evaluation.voi import brain_mask, default_atlas, sum_regions, target_vois
 from relapet.files import read_json
 from relapet.imaging.bids import find_visits, index_derivative, sidecar_path
 from relapet.imaging.grid import Grid, find_grid, get_grid
@@ -73,7 +73,7 @@ def noise_ratios(grid: Grid) -> dict[str, np.ndarray]:
     ratios: dict[str, list[float]] = {name: [] for name in simulated_tracers()}
     for index in range(NOISE_SUBJECTS):
         for name, pet in simulate_subject(config, index).pet.items():
-            pair = Pair(pet.measured, pet.noise_free, brain, simulated_tracers()[name].suvr_window, None)
+            pair = ScanPair(pet.measured, pet.noise_free, brain, simulated_tracers()[name].suvr_window, None)
             expected = np.sqrt((variance * np.maximum(pet.noise_free[brain], 0.02)).mean(dtype=np.float64))
             ratios[name].append(rmse(pair) / expected)
     return {name: np.array(values) for name, values in ratios.items()}
@@ -109,7 +109,7 @@ def study(cohort: Path, tracer: TracerSpec) -> dict[str, dict[str, list[float]] 
         second = noise_free + pet_noise(noise_free, scanner, grid, np.random.default_rng((1, number)))
         blurred = ndimage.gaussian_filter(second, BLUR_FWHM_MM / FWHM_PER_SD / grid.voxel_size)
         for name, volume in (("second", second), ("blurred", blurred)):
-            pair = Pair(measured, volume, brain, window, None)
+            pair = ScanPair(measured, volume, brain, window, None)
             scores[name].append({metric: METRICS[metric].compute(pair) for metric in BLURRED})
         means = [sum_regions(v, labels, atlas.names).vois() for v in (measured, noise_free, visible)]
         regional.append([[m[name] for name in names if name in m] for m in means])

@@ -20,8 +20,10 @@ import pandas as pd
 
 from relapet import api
 from relapet.config import load_config
-from relapet.evaluation.evaluate import Options, evaluate
+from relapet.evaluation.config import EvaluationConfig
+from relapet.evaluation.evaluate import evaluate, refuse_leaks
 from relapet.imaging.grid import get_grid
+from relapet.report.summary import write_summary
 from relapet.runs import RunFolder
 from relapet.simulation.cohort import SimulationConfig
 from relapet.simulation.scanner import SITES, Site, override_scanners
@@ -81,7 +83,9 @@ def compare(run: Path, out: Path, subjects: int, seed: int) -> pd.DataFrame:
             else:
                 synthetic = out / "research" / "synthetic"
             internal = None if name == "research" else base
-            evaluate(real, [synthetic], folder / "evaluation", Options(internal=internal))
+            config = EvaluationConfig(internal=internal)
+            result = evaluate(real, [synthetic], folder / "evaluation", config)
+            refuse_leaks(result, write_summary(result))
         if name != "research":
             table = pd.read_csv(folder / "evaluation" / "external.tsv", sep="\t")
             tables.append(table.assign(cohort=name))

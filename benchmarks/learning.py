@@ -32,12 +32,12 @@ from matplotlib.axes import Axes
 import relapet
 from relapet import api
 from relapet.config import RunConfig, load_config
-from relapet.evaluation import text
 from relapet.evaluation.statistics import Interval, bootstrap_difference, bootstrap_mean
 from relapet.imaging.bids import index_derivative
 from relapet.imaging.grid import GRIDS, get_grid
 from relapet.messages import Silent
 from relapet.methods import build_method
+from relapet.report import text
 from relapet.report.style import MARKERS, PALETTE, house_style, new_figure, save_figure
 from relapet.runs import RunFolder
 from relapet.simulation.cohort import SimulationConfig

@@ -19,7 +19,7 @@ from torch import Tensor
 from relapet.config import describe
 from relapet.data.augment import AugmentConfig
 from relapet.data.items import TrainingItem, TrainingItems
-from relapet.evaluation.image_metrics import Metric, Pair
+from relapet.evaluation.scores.image_metrics import Metric, ScanPair
 from relapet.imaging.bids import Visit, VisitFiles
 from relapet.methods.linear import Linear
 from relapet.methods.tracer_mean import TracerMean
@@ -243,7 +243,7 @@ def _check_calls(sampler: Sampler) -> None:
 # -- metrics -------------------------------------------------------------------------------------------------
 
 
-def image_pair(error: float) -> Pair:
+def image_pair(error: float) -> ScanPair:
     """A smooth 'brain' and the same with noise of an SD of ``error`` SUVr."""
     side = 28
     axis = np.linspace(-1, 1, side)
@@ -252,7 +252,7 @@ def image_pair(error: float) -> Pair:
     rng = np.random.default_rng(3)
     real = np.where(brain, 1.2 + 0.4 * np.cos(6 * radius) + rng.normal(0, 0.02, brain.shape), 0.05)
     synthetic = real + error * rng.standard_normal(brain.shape)
-    return Pair(real.astype(np.float32), synthetic.astype(np.float32), brain, (0.0, 3.5), radius < 0.6)
+    return ScanPair(real.astype(np.float32), synthetic.astype(np.float32), brain, (0.0, 3.5), radius < 0.6)
 
 
 def check_metric(metric: Metric) -> None:

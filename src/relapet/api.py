@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from relapet.calibration import calibrate_run, intervals_for
 from relapet.config import RunConfig, load_config
 from relapet.errors import InputError
-from relapet.evaluation.evaluate import Evaluation, Options
+from relapet.evaluation.config import EvaluationConfig
+from relapet.evaluation.evaluate import Evaluation, refuse_leaks
 from relapet.evaluation.evaluate import evaluate as evaluate_trees
 from relapet.imaging.bids import choose_visits
 from relapet.imaging.grid import get_grid
@@ -21,6 +21,7 @@ from relapet.preprocessing.released_layout import import_layout as import_folder
 from relapet.released_run import import_weights
 from relapet.report.gallery import draw_evaluation
 from relapet.report.subjects import draw_subject
+from relapet.report.summary import write_summary
 from relapet.runs import RunFolder
 from relapet.simulation.as_scanned import AsScannedConfig, write_as_scanned
 from relapet.simulation.cohort import SimulationConfig, simulate_cohort
@@ -139,20 +140,24 @@ def evaluate(
     real: str | Path,
     synthetic: Sequence[str | Path],
     out: str | Path,
-    options: Options | None = None,
+    config: EvaluationConfig | None = None,
     messages: Messages | None = None,
 ) -> Evaluation:
-    """Score synthetic trees against the measured one: tables into ``out``, figures into ``out``/figures.
+    """Score synthetic trees against the measured one: tables and summary into ``out``, figures into ``out``/figures.
 
     Raises InputError where nothing can be compared, and LeakError, after the tables are written and before the
     figures, for a method that scores above what MRI can show.
     """
     messages = messages or Silent()
     with messages.track("evaluate", 1.0) as advance:
-        options = replace(
-            options or Options(), on_progress=lambda done, of: advance(done / of, f"{done} of {of} scans")
+        result = evaluate_trees(
+            Path(real),
+            [Path(path) for path in synthetic],
+            Path(out),
+            config,
+            lambda done, of: advance(done / of, f"{done} of {of} scans"),
         )
-        result = evaluate_trees(Path(real), [Path(path) for path in synthetic], Path(out), options)
+        refuse_leaks(result, write_summary(result))
     with messages.track("draw", 1.0) as advance:
         draw_evaluation(result, lambda done, of: advance(done / of, f"{done} of {of} figures"), messages.warn)
     return result

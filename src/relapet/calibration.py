@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from relapet.evaluation.conformal import (
+from relapet.evaluation.uncertainty.conformal import (
     LEVEL_KEY,
     Calibration,
     add_intervals,
@@ -17,7 +17,8 @@ from relapet.evaluation.conformal import (
     read_predictions,
     save_calibration,
 )
-from relapet.evaluation.uncertainty import UncertaintyConfig, measure_vois, pair_with_real
+from relapet.evaluation.uncertainty.coverage import UncertaintyConfig
+from relapet.evaluation.uncertainty.voi_tables import measure_vois, pair_with_real
 from relapet.imaging.derivatives import index_measured
 from relapet.messages import Messages
 from relapet.runs import RunFolder

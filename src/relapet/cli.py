@@ -307,18 +307,18 @@ def evaluate(
 ) -> None:
     """Score synthetic against measured PET: tables, statistics and figures, beside tracer_mean and the ceilings."""
     from relapet import api
-    from relapet.evaluation.evaluate import Options
+    from relapet.evaluation.config import EvaluationConfig
 
     terminal = Terminal(quiet)
     chosen = tuple(participant_label) if participant_label else None
-    options = Options(
+    config = EvaluationConfig(
         atlas=atlas,
         participants=chosen,
         phenotype=phenotype,
         outcomes=tuple(outcome or ()),
         internal=internal,
     )
-    result = api.evaluate(real, [synthetic, *(compare or [])], out, options, terminal)
+    result = api.evaluate(real, [synthetic, *(compare or [])], out, config, terminal)
     _show_evaluation(terminal, result.out)
     problems = {f"{p.subject} {p.session} {p.tracer} {p.method}": p.reason for p in result.problems}
     _exit_for_failures(problems | result.unmet)

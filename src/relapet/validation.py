@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 from relapet.data.items import TrainingItem
 from relapet.data.volumes import BACKGROUND, model_to_suvr
-from relapet.report.figures import save_figure, subject_panel
+from relapet.report.panels import subject_panel
+from relapet.report.style import save_figure
 from relapet.synthesis.sample_config import SampleConfig
 from relapet.synthesis.validate import mean_absolute_errors, sample_items
 from relapet.training.train import ValidationRound

@@ -24,8 +24,15 @@ from contract_checks import (
     run_sampler,
 )
 from method_walk import Subject, walk_through_the_commands
-from relapet.evaluation import image_metrics
+from relapet.evaluation import analyses
+from relapet.evaluation.config import EvaluationConfig
+from relapet.evaluation.evaluate import evaluate
+from relapet.evaluation.interface import Analysis
+from relapet.evaluation.scores import image_metrics
 from relapet.model import samplers
+from relapet.report.summary import write_summary
+from relapet.tracers import get_tracer
+from support import write_toy_derivative
 
 CONTRIBUTING = Path(__file__).resolve().parents[2] / "CONTRIBUTING.md"
 
@@ -82,5 +89,18 @@ def test_the_metric_keeps_the_contract() -> None:
     metric = eval(block('Metric("error_p95"'), names)
     check_metric(metric)
     real = np.zeros((12, 12, 12), np.float32)
-    pair = image_metrics.Pair(real, real + np.float32(0.5), real == 0, (0.0, 2.5))
+    pair = image_metrics.ScanPair(real, real + np.float32(0.5), real == 0, (0.0, 2.5))
     assert metric.compute(pair) == pytest.approx(0.5)
+
+
+def test_the_analysis_is_written_and_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    spread = ModuleType("spread")
+    exec(block('"""Does a method keep the differences'), vars(spread))
+    row = eval(block('Analysis("spread"'), {"Analysis": Analysis, "spread": spread})
+    monkeypatch.setattr(analyses, "ANALYSES", (*analyses.ANALYSES, row))
+    toy = write_toy_derivative(tmp_path / "toy", 4, tracers=[get_tracer("tau")])
+    result = evaluate(toy, [toy], tmp_path / "out", EvaluationConfig(bootstrap=20))
+    assert result.unmet == {}
+    np.testing.assert_allclose(result.tables["spread"]["sd_ratio"], 1)
+    assert (result.out / "spread.tsv").is_file()
+    assert "## Differences between people" in write_summary(result).read_text(encoding="utf-8")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from contract_checks import check_metric
-from relapet.evaluation.image_metrics import METRICS
+from relapet.evaluation.scores.image_metrics import METRICS
 
 
 @pytest.mark.parametrize("name", list(METRICS))

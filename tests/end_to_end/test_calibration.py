@@ -14,8 +14,8 @@ from relapet import api
 from relapet.calibration import settings_of
 from relapet.cli import main
 from relapet.config import load_config
-from relapet.evaluation.conformal import load_calibration
-from relapet.evaluation.uncertainty import measure_vois
+from relapet.evaluation.uncertainty.conformal import load_calibration
+from relapet.evaluation.uncertainty.voi_tables import measure_vois
 from relapet.imaging.bids import Visit, index_derivative
 from relapet.imaging.grid import GRIDS
 from relapet.runs import RunFolder

@@ -23,6 +23,14 @@ MIN_SUBJECTS = 3
 
 
 @dataclass(frozen=True)
+class Sampling:
+    """How intervals are drawn: number of bootstrap samples and seed."""
+
+    count: int
+    seed: int
+
+
+@dataclass(frozen=True)
 class Interval:
     """An estimate with the ends of its interval, and the number of subjects that it rests on."""
 

@@ -1,4 +1,4 @@
-"""Every figure of a report; each takes tables or arrays and gives a matplotlib Figure."""
+"""Figures of methods beside each other and of uncertainty; each takes tables and gives a matplotlib Figure."""
 
 from __future__ import annotations
 
@@ -10,44 +10,21 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from relapet.evaluation.image_metrics import METRICS
-from relapet.evaluation.spectra import MEASURED
-from relapet.evaluation.uncertainty import ALL_VOIS
-from relapet.report.panels import PanelView, subject_panel
-from relapet.report.regional import bland_altman, composite_correlations, voi_scatter
+from relapet.evaluation.scores.image_metrics import METRICS
+from relapet.evaluation.scores.spectra import MEASURED
+from relapet.evaluation.uncertainty.coverage import ALL_VOIS
 from relapet.report.style import (
     DOUBLE_COLUMN_INCHES,
     MARKERS,
     PALETTE,
     SINGLE_COLUMN_INCHES,
-    alternative_text,
     house_style,
     method_label,
     method_looks,
     minus,
     new_figure,
-    save_figure,
 )
-from relapet.report.subjects import choose_subjects, panel_of_visit
 from relapet.tracers import TracerSpec
-
-__all__ = [
-    "PanelView",
-    "alternative_text",
-    "bland_altman",
-    "choose_subjects",
-    "composite_correlations",
-    "coverage_plot",
-    "downstream_plot",
-    "method_label",
-    "metric_boxes",
-    "panel_of_visit",
-    "sample_mean_plot",
-    "save_figure",
-    "spectrum_plot",
-    "subject_panel",
-    "voi_scatter",
-]
 
 _OUTCOME_METRICS = {"r2": "R² (out of fold)", "auc": "AUC (out of fold)"}
 _FEATURE_LABELS = {
@@ -188,7 +165,7 @@ def sample_mean_plot(curve: pd.DataFrame, tracers: list[TracerSpec], method: str
 def spectrum_plot(spectra: pd.DataFrame, tracers: list[TracerSpec]) -> Figure:
     """Radial power spectra of measured and synthetic PET, mean over subjects, and below the difference.
 
-    ``spectra`` as of `relapet.evaluation.spectra.spectrum_table`; one column of panels a tracer.
+    ``spectra`` as of `SpectrumRows.table` in `relapet.evaluation.scores.spectra`; one column of panels a tracer.
     """
     methods = [method for method in dict.fromkeys(spectra["method"]) if method != MEASURED]
     looks: dict[str, dict[str, Any]] = {MEASURED: {"color": "black"}, **method_looks(methods)}

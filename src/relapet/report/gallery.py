@@ -12,7 +12,16 @@ from matplotlib.figure import Figure
 from relapet.errors import VolumeError
 from relapet.evaluation.evaluate import Evaluation
 from relapet.evaluation.tables import write_table
-from relapet.report import figures
+from relapet.report.figures import (
+    coverage_plot,
+    downstream_plot,
+    metric_boxes,
+    sample_mean_plot,
+    spectrum_plot,
+)
+from relapet.report.regional import bland_altman, composite_correlations, voi_scatter
+from relapet.report.style import alternative_text, method_label, save_figure
+from relapet.report.subjects import choose_subjects, panel_of_visit
 from relapet.tracers import TracerSpec, load_tracers
 
 FIGURES = "figures"
@@ -42,20 +51,20 @@ def draw_evaluation(
         except VolumeError as error:
             on_skip(f"{name} is not drawn: {error}")
             continue
-        figures.save_figure(figure, folder / name)
-        rows.append({"figure": name, "title": figures.alternative_text(figure), "tables": tables})
+        save_figure(figure, folder / name)
+        rows.append({"figure": name, "title": alternative_text(figure), "tables": tables})
         on_progress(done, len(drawings))
     write_table(folder / "figures.tsv", pd.DataFrame(rows, columns=["figure", "title", "tables"]))
     return [folder / row["figure"] for row in rows]
 
 
 def _drawings(result: Evaluation) -> Iterator[Drawn]:
-    scored = set(result.image_metrics["tracer"])
+    scored = set(result.tables["image_metrics"]["tracer"])
     tracers = [tracer for tracer in load_tracers().values() if tracer.name in scored]
     yield from _of_methods(result, tracers)
     for method in result.summary["inputs"]["synthetic"]:
         for tracer in tracers:
-            rows = result.image_metrics
+            rows = result.tables["image_metrics"]
             if ((rows["tracer"] == tracer.name) & (rows["method"] == method)).any():
                 yield from _of_one(result, tracer, method)
     yield from _uncertainty(result, tracers)
@@ -66,62 +75,64 @@ def _of_methods(result: Evaluation, tracers: list[TracerSpec]) -> Iterator[Drawn
     """Figures with all methods side by side."""
     for metric in BOXED:
         yield f"boxes_{metric}.png", "image_metrics.tsv", _later(
-            figures.metric_boxes, result.image_metrics, metric, tracers
+            metric_boxes, result.tables["image_metrics"], metric, tracers
         )  # fmt: skip
-    composites = result.agreement[result.agreement["kind"] == "composite"].dropna(subset=["r"])
+    composites = result.tables["agreement"][result.tables["agreement"]["kind"] == "composite"].dropna(
+        subset=["r"]
+    )
     with_r = [tracer for tracer in tracers if tracer.name in set(composites["tracer"])]
     if with_r:
         yield "correlations.png", "agreement.tsv", _later(
-            figures.composite_correlations, result.agreement, with_r
+            composite_correlations, result.tables["agreement"], with_r
         )  # fmt: skip
-    there = [tracer for tracer in tracers if tracer.name in set(result.spectra["tracer"])]
+    there = [tracer for tracer in tracers if tracer.name in set(result.tables["spectra"]["tracer"])]
     if there:
-        yield "spectra.png", "spectra.tsv", _later(figures.spectrum_plot, result.spectra, there)
+        yield "spectra.png", "spectra.tsv", _later(spectrum_plot, result.tables["spectra"], there)
 
 
 def _of_one(result: Evaluation, tracer: TracerSpec, method: str) -> Iterator[Drawn]:
     """Figures of one method and tracer."""
     end = f"trc-{tracer.label}_method-{_plain(method)}.png"
-    rows = result.agreement
+    rows = result.tables["agreement"]
     rows = rows[(rows["tracer"] == tracer.name) & (rows["method"] == method)]
     if set(tracer.composites) & set(rows["voi"]):
-        given = (result.voi, result.agreement, tracer, method)
-        yield f"scatter_{end}", "voi.tsv, agreement.tsv", _later(figures.voi_scatter, *given)
-        yield f"bland-altman_{end}", "voi.tsv, agreement.tsv", _later(figures.bland_altman, *given)
+        given = (result.tables["voi"], result.tables["agreement"], tracer, method)
+        yield f"scatter_{end}", "voi.tsv, agreement.tsv", _later(voi_scatter, *given)
+        yield f"bland-altman_{end}", "voi.tsv, agreement.tsv", _later(bland_altman, *given)
     real = Path(result.summary["inputs"]["real"])
     tree = Path(result.summary["inputs"]["synthetic"][method])
-    chosen = figures.choose_subjects(result.image_metrics, tracer, method, CHOSEN_BY)
+    chosen = choose_subjects(result.tables["image_metrics"], tracer, method, CHOSEN_BY)
     for place, (visit, value) in chosen.items():
-        title = f"{place.capitalize()} PSNR ({value:.1f} dB) of {figures.method_label(method)}: {visit.stem}"
+        title = f"{place.capitalize()} PSNR ({value:.1f} dB) of {method_label(method)}: {visit.stem}"
         yield f"subject-{place}_{end}", "image_metrics.tsv", _later(
-            figures.panel_of_visit, real, tree, visit, tracer, title
+            panel_of_visit, real, tree, visit, tracer, title
         )  # fmt: skip
 
 
 def _uncertainty(result: Evaluation, tracers: list[TracerSpec]) -> Iterator[Drawn]:
-    coverage = result.further.get("uncertainty_coverage")
+    coverage = result.tables.get("uncertainty_coverage")
     if coverage is not None:
         for method, rows in coverage.groupby("method", sort=False):
             by_interval = {str(name): part for name, part in rows.groupby("interval", sort=False)}
             there = [tracer for tracer in tracers if tracer.name in set(rows["tracer"])]
             yield f"coverage_method-{_plain(str(method))}.png", "uncertainty_coverage.tsv", _later(
-                figures.coverage_plot, by_interval, there, str(method)
+                coverage_plot, by_interval, there, str(method)
             )  # fmt: skip
-    curve = result.further.get("uncertainty_sample_mean")
+    curve = result.tables.get("uncertainty_sample_mean")
     if curve is not None:
         for method, rows in curve.groupby("method", sort=False):
             yield f"sample-mean_method-{_plain(str(method))}.png", "uncertainty_sample_mean.tsv", _later(
-                figures.sample_mean_plot, rows, tracers, str(method)
+                sample_mean_plot, rows, tracers, str(method)
             )  # fmt: skip
 
 
 def _downstream(result: Evaluation) -> Iterator[Drawn]:
-    table = result.further.get("downstream")
+    table = result.tables.get("downstream")
     if table is not None:
         for key, rows in table.groupby(["outcome", "method"], sort=False):
             outcome, method = (_plain(str(name)) for name in key)
             yield f"downstream-{outcome}_method-{method}.png", "downstream.tsv", _later(
-                figures.downstream_plot, rows
+                downstream_plot, rows
             )  # fmt: skip
 
 

@@ -9,7 +9,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from relapet.errors import InputError, VolumeError
-from relapet.evaluation.image_metrics import METRICS
+from relapet.evaluation.scores.image_metrics import METRICS
 from relapet.imaging.bids import Visit, find_visits
 from relapet.imaging.nifti import load_volume
 from relapet.report.panels import PanelView, subject_panel

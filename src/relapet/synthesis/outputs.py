@@ -79,7 +79,7 @@ def write_synthesis(
 def voi_tables(synthesis: Synthesis, place: Place) -> tuple[pd.DataFrame, pd.DataFrame]:
     """The VOI table (mean and SD over samples), and each sample's VOI means.
 
-    A VOI is every voxel of its label, whatever the brain mask says, as in `relapet.evaluation.voi`: a mask that
+    A VOI is every voxel of its label, whatever the brain mask says, as in `relapet.evaluation.scores.voi`: a mask that
     differs from person to person must not move the mean.
     """
     atlas, names = place.atlas, place.atlas.names

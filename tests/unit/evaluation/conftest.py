@@ -44,6 +44,11 @@ class Cohort:
         noise = _rng(visit, tracer, "noise").normal(0, 0.05, self.grid.shape)
         return (self.noise_free(visit, tracer) + noise).astype(np.float32)
 
+    def halfway(self, visit: Visit, tracer: str) -> Volume:
+        """Half of what can be seen, half a brain that is the same for everyone: an imperfect method."""
+        common = self.visible(self.visits[0], tracer)
+        return (0.5 * self.visible(visit, tracer) + 0.5 * common).astype(np.float32)
+
 
 def _rng(visit: Visit, tracer: str, part: str) -> np.random.Generator:
     text = f"{visit.stem}{tracer}{part}"
@@ -115,3 +120,10 @@ def trees() -> Trees:
 @pytest.fixture(scope="session")
 def cohort(trees: Trees, tmp_path_factory: pytest.TempPathFactory) -> Cohort:
     return trees.cohort(tmp_path_factory.mktemp("real"), 12)
+
+
+@pytest.fixture
+def small(trees: Trees, tmp_path: Path) -> tuple[Cohort, Path]:
+    """Four subjects without truth, and the tree of a perfect method."""
+    measured = trees.cohort(tmp_path / "real", 4, ("tau", "pib"), truth=False)
+    return measured, trees.synthetic(tmp_path / "s", measured, measured.visible, "rela", [])

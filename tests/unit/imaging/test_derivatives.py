@@ -16,7 +16,8 @@ from relapet.cli import main
 from relapet.config import load_config
 from relapet.data.volumes import load_condition
 from relapet.errors import InputError, SubjectError
-from relapet.evaluation.evaluate import Options, evaluate
+from relapet.evaluation.config import EvaluationConfig
+from relapet.evaluation.evaluate import evaluate
 from relapet.imaging.bids import Visit
 from relapet.imaging.derivatives import find_foreign_pet, find_mni_images, find_way_back, index_measured
 from relapet.imaging.grid import GRIDS
@@ -263,16 +264,17 @@ def test_a_model_is_trained_and_judged_on_a_petprep_tree(tmp_path: Path) -> None
     truth = np.mean([(1.1, 1.3, 1.5, 1.7, 1.9)[int(s) - 1] for s in manifest.split["train"]])
     assert cortical(mean) == pytest.approx(truth, rel=0.03)
     relapet.synthesize(tree, tmp_path / "out", run.path, participants=held_out, settings={"steps": 1})
-    result = evaluate(tree, [tmp_path / "out"], tmp_path / "scores", Options(bootstrap=20))
+    result = evaluate(tree, [tmp_path / "out"], tmp_path / "scores", EvaluationConfig(bootstrap=20))
     assert result.problems == []
     # The table beside a synthetic map and the evaluation mean the same by a VOI.
-    vois = result.voi[(result.voi["method"] == "rela") & (result.voi["kind"] == "voi")]
+    voi = result.tables["voi"]
+    vois = voi[(voi["method"] == "rela") & (voi["kind"] == "voi")]
     for subject in held_out:
         table = pd.read_csv(Visit(subject).voi_table(tmp_path / "out", FBP, "synth"), sep="\t")
         scored = vois[vois["subject"] == f"sub-{subject}"].set_index("voi")["synth_suvr"]
         assert len(scored) > 80
         np.testing.assert_allclose(table.set_index("name").loc[scored.index, "mean"], scored, rtol=1e-4)
-    measured = result.voi[result.voi["voi"] == "ctx-lh-insula"].groupby("subject")["real_suvr"].first()
+    measured = voi[voi["voi"] == "ctx-lh-insula"].groupby("subject")["real_suvr"].first()
     for subject in held_out:
         assert measured[f"sub-{subject}"] == pytest.approx(
             (1.1, 1.3, 1.5, 1.7, 1.9)[int(subject) - 1], rel=0.12

@@ -2,38 +2,27 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from PIL import Image
 
-from relapet.errors import InputError, VolumeError
-from relapet.evaluation.agreement import agreement
-from relapet.evaluation.uncertainty import UncertaintyConfig, sample_coverage, sample_mean_curve
+from relapet.evaluation.scores.agreement import agreement
+from relapet.evaluation.uncertainty.coverage import UncertaintyConfig
+from relapet.evaluation.uncertainty.samples import sample_coverage, sample_mean_curve
 from relapet.imaging.bids import Visit
-from relapet.imaging.grid import GRIDS
-from relapet.imaging.nifti import save_volume
-from relapet.imaging.template import load_template
 from relapet.report.figures import (
-    alternative_text,
-    bland_altman,
-    choose_subjects,
-    composite_correlations,
     coverage_plot,
     downstream_plot,
     metric_boxes,
-    panel_of_visit,
     sample_mean_plot,
-    save_figure,
     spectrum_plot,
-    voi_scatter,
 )
-from relapet.report.style import method_looks, voi_label
-from relapet.report.subjects import draw_subject
+from relapet.report.regional import bland_altman, composite_correlations, voi_scatter
+from relapet.report.style import alternative_text, method_looks, save_figure, voi_label
+from relapet.report.subjects import choose_subjects
 from relapet.tracers import get_tracer
 
 TAU, PIB = get_tracer("tau"), get_tracer("pib")
@@ -301,37 +290,3 @@ def test_best_median_and_worst_follow_the_metric(tables):
     assert choose_subjects(sessions, TAU, "rela", "psnr")["best"][0] == Visit("11", "x")
     with pytest.raises(ValueError, match="no psnr of tau by none"):
         choose_subjects(tables["image"], TAU, "none", "psnr")
-
-
-def test_subject_drawn_from_its_trees(tmp_path: Path):
-    grid, visit = GRIDS["4mm"], Visit("01")
-    brain = load_template(grid).brain.astype(np.float32)
-    for path in (visit.t1w(tmp_path), visit.flair(tmp_path), visit.pet(tmp_path, TAU, "synth")):
-        save_volume(path, brain, grid.affine)
-    path = draw_subject(tmp_path, tmp_path, "01", TAU, tmp_path / "figures")
-    assert path == tmp_path / "figures" / "sub-01_trc-AV1451_desc-synth.png"
-    with Image.open(path) as image:
-        assert image.info["Title"] == "sub-01: synthetic [18F]flortaucipir (AV-1451, T807) PET"
-    with pytest.raises(InputError, match="no subject 02"):
-        draw_subject(tmp_path, tmp_path, "02", TAU, tmp_path)
-
-
-def test_panel_from_files(tmp_path: Path):
-    grid, visit = GRIDS["4mm"], Visit("01")
-    brain = load_template(grid).brain.astype(np.float32)
-    for path in (visit.t1w(tmp_path), visit.flair(tmp_path)):
-        save_volume(path, 100 * brain, grid.affine)
-    save_volume(visit.pet(tmp_path, TAU, "synth"), 1.5 * brain, grid.affine)
-    figure = panel_of_visit(tmp_path, tmp_path, visit, TAU, "sub-01")
-    assert "Measured AV1451" not in panel_titles(figure)
-    save_volume(visit.pet(tmp_path, TAU), brain, grid.affine)
-    figure = panel_of_visit(tmp_path, tmp_path, visit, TAU, "sub-01")
-    assert panel_titles(figure)[2:4] == ["Measured AV1451", "Synthetic AV1451"]
-    visit.t1w(tmp_path).unlink()
-    assert panel_titles(panel_of_visit(tmp_path, tmp_path, visit, TAU, "sub-01"))[0] == "FLAIR"
-    save_volume(visit.flair(tmp_path), brain[1:], grid.affine)
-    with pytest.raises(VolumeError, match="FLAIR of sub-01 is on another grid"):
-        panel_of_visit(tmp_path, tmp_path, visit, TAU, "sub-01")
-    visit.flair(tmp_path).unlink()
-    with pytest.raises(VolumeError, match="neither T1w nor FLAIR"):
-        panel_of_visit(tmp_path, tmp_path, visit, TAU, "sub-01")

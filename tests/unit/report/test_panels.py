@@ -7,7 +7,8 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from relapet.imaging.grid import GRIDS
-from relapet.report.figures import PanelView, alternative_text, save_figure, subject_panel
+from relapet.report.panels import PanelView, subject_panel
+from relapet.report.style import alternative_text, save_figure
 from relapet.tracers import TracerSpec, get_tracer
 
 GRID = GRIDS["4mm"]
