@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from importlib.resources import files
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Self
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from relapet.data.dataset import DataConfig
 from relapet.errors import InputError
 from relapet.methods import MethodConfig
+from relapet.setting_files import compose, presets
+from relapet.settings import fault
 from relapet.synthesis.config import SampleConfig
 from relapet.tracers import get_tracer
 from relapet.training.config import TrainConfig
+
+
+__all__ = ["RunConfig", "describe", "load_config", "presets"]
 
 
 class RunConfig(BaseModel):
@@ -47,12 +50,6 @@ class RunConfig(BaseModel):
         return self
 
 
-def presets() -> dict[str, Path]:
-    """The packaged presets by name."""
-    folder = Path(str(files("relapet"))) / "presets"
-    return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
-
-
 def load_config(
     preset: str | None = None, file: Path | None = None, settings: Sequence[str] = ()
 ) -> RunConfig:
@@ -61,21 +58,10 @@ def load_config(
     A preset or a file may name another preset that it is ``based_on``. Raises InputError naming the preset, the
     file or the key that is wrong.
     """
-    content: dict[str, Any] = {}
-    if preset is not None:
-        content = _read_preset(preset)
-    if file is not None:
-        content = _merge(content, _with_base(_read_yaml(file)))
-    for setting in settings:
-        content = _merge(content, _parse_setting(setting))
     try:
-        return RunConfig.model_validate(content)
+        return RunConfig.model_validate(compose(preset, file, settings))
     except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"])
-        # A check over several settings names them itself.
-        fault = f"Setting {key}: {first['msg']}" if key else first["msg"].removeprefix("Value error, ")
-        raise InputError(f"{fault}; see relapet info presets for all settings.") from error
+        raise InputError(fault(error, RunConfig)) from error
 
 
 def describe(config: BaseModel, prefix: str = "") -> Iterator[tuple[str, Any, str]]:
@@ -86,43 +72,3 @@ def describe(config: BaseModel, prefix: str = "") -> Iterator[tuple[str, Any, st
             yield from describe(value, f"{prefix}{name}.")
         else:
             yield f"{prefix}{name}", value, field.description or ""
-
-
-def _read_preset(name: str) -> dict[str, Any]:
-    known = presets()
-    if name not in known:
-        raise InputError(f"Unknown preset {name!r}; there are: {', '.join(known)}.")
-    return _with_base(_read_yaml(known[name]))
-
-
-def _with_base(content: dict[str, Any]) -> dict[str, Any]:
-    base = content.pop("based_on", None)
-    return content if base is None else _merge(_read_preset(str(base)), content)
-
-
-def _read_yaml(path: Path) -> dict[str, Any]:
-    try:
-        content = yaml.safe_load(Path(path).read_text(encoding="utf-8")) or {}
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise InputError(f"{path} is not a readable YAML file ({error}); correct it.") from error
-    if not isinstance(content, dict):
-        raise InputError(f"{path} holds no settings; write them as key: value.")
-    return content
-
-
-def _parse_setting(setting: str) -> dict[str, Any]:
-    key, equals, value = setting.partition("=")
-    if not equals or not key:
-        raise InputError(f"--set {setting!r} is not of the form key=value, for example train.steps=2000.")
-    content: Any = yaml.safe_load(value)
-    for part in reversed(key.split(".")):
-        content = {part: content}
-    return dict(content)
-
-
-def _merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    merged = dict(base)
-    for key, value in over.items():
-        old = merged.get(key)
-        merged[key] = _merge(old, value) if isinstance(old, Mapping) and isinstance(value, Mapping) else value
-    return merged
