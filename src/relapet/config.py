@@ -17,7 +17,6 @@ from relapet.synthesis.config import SampleConfig
 from relapet.tracers import get_tracer
 from relapet.training.config import TrainConfig
 
-
 __all__ = ["RunConfig", "describe", "load_config", "presets"]
 
 

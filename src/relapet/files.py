@@ -25,7 +25,9 @@ def atomic_path(path: Path) -> Iterator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".tmp-{secrets.token_hex(4)}-{path.name}")
     temporary.touch()
-    mode = stat.S_IMODE(temporary.stat().st_mode)  # as the user's umask has it; some writers make private files
+    mode = stat.S_IMODE(
+        temporary.stat().st_mode
+    )  # as the user's umask has it; some writers make private files
     temporary.unlink()  # so that a writer that writes nothing is found out
     try:
         yield temporary
@@ -81,6 +83,16 @@ def require_file(path: Path, what: str = "file") -> Path:
     if not Path(path).is_file():
         raise InputError(f"The {what} {path} does not exist; check the path.")
     return Path(path)
+
+
+def require_empty(path: Path, what: str = "folder") -> Path:
+    """The folder itself, which may not exist yet; raises InputError where it holds anything or is a file."""
+    path = Path(path)
+    if path.exists() and not path.is_dir():
+        raise InputError(f"The {what} {path} is a file; choose another name.")
+    if path.is_dir() and any(path.iterdir()):
+        raise InputError(f"The {what} {path} is not empty; choose another or delete it.")
+    return path
 
 
 def prepare_output_folder(path: Path) -> Path:

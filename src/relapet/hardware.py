@@ -22,7 +22,9 @@ def has_fast_bfloat16() -> bool:
     try:
         text = _CPU_INFO.read_text(encoding="utf-8", errors="replace")
     except OSError:  # not Linux
-        return any(getattr(torch.cpu, f"_is_{name}_supported", bool)() for name in ("avx512_bf16", "amx_tile"))
+        return any(
+            getattr(torch.cpu, f"_is_{name}_supported", bool)() for name in ("avx512_bf16", "amx_tile")
+        )
     return names_bfloat16(text)
 
 

@@ -22,7 +22,9 @@ def presets() -> dict[str, Path]:
     return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
 
 
-def compose(preset: str | None = None, file: Path | None = None, settings: Sequence[str] = ()) -> dict[str, Any]:
+def compose(
+    preset: str | None = None, file: Path | None = None, settings: Sequence[str] = ()
+) -> dict[str, Any]:
     """The preset, then the file over it, then ``key.key=value`` settings over both; not yet checked.
 
     A preset or a file may name another preset that it is ``based_on``. Raises InputError naming the preset, the
@@ -44,7 +46,7 @@ class _Loader(yaml.SafeLoader):
     def compose_node(self, parent: Any, index: Any) -> Any:
         """Refuse a reference where it stands."""
         if self.check_event(yaml.AliasEvent):  # type: ignore[no-untyped-call]
-            mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
+            mark = self.peek_event().start_mark
             raise yaml.composer.ComposerError(None, None, "references (*name) are not taken", mark)
         return super().compose_node(parent, index)
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import reprlib
 from collections.abc import Callable, Collection, Hashable, Iterator, Mapping
 from difflib import get_close_matches
-from typing import Annotated, Any, Self, TypeVar, get_args
+from typing import Any, Self, TypeVar, get_args
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError, field_validator
 from pydantic_core import ErrorDetails
@@ -81,7 +81,9 @@ def fault(error: ValidationError, kind: type[BaseModel]) -> str:
     first = error.errors(include_url=False)[0]
     key = _key(first["loc"], kind)
     words = _WORDS.get(first["type"])
-    if first["type"] == "value_error":  # one of our own checks: it names the settings itself, or stands at one
+    if (
+        first["type"] == "value_error"
+    ):  # one of our own checks: it names the settings itself, or stands at one
         text = str(first["ctx"]["error"]).rstrip(".")
         return f"{_quoted(key)}: {text}." if key else f"{text}."
     if first["type"] in ("extra_forbidden", "invalid_key"):
@@ -167,7 +169,11 @@ def _has_tag(kind: type[BaseModel], tag: str) -> bool:
 
 
 def _limit(name: str, text: str) -> Callable[[ErrorDetails], str]:
-    return lambda found: text.format(found["ctx"][name])
+    def words(found: ErrorDetails) -> str:
+        limit = found["ctx"][name]
+        return text.format(f"{limit:g}" if isinstance(limit, float) else limit)
+
+    return words
 
 
 def _length(few_or_many: str, name: str) -> Callable[[ErrorDetails], str]:

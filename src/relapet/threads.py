@@ -39,9 +39,11 @@ def limit_threads(
     variables = os.environ if environment is None else environment
     if count is not None and count < 1:
         raise InputError(f"`threads` is {count}; give 1 or more.")
-    told = variables.get("OMP_NUM_THREADS", "")
-    if count is None and told.isdecimal() and int(told) > 0:
-        return int(told)
+    told = _number(variables, "OMP_NUM_THREADS")
+    if count is None and told > 0:
+        return told
+    if _number(variables, "SLURM_NTASKS") > 1:
+        processes = 1  # SLURM starts the processes and counts the cores of each
     count = count or max(1, available_cores(variables) // max(1, processes))
     variables["OMP_NUM_THREADS"] = str(count)
     if "torch" in sys.modules:  # it has read the variable already
@@ -54,8 +56,8 @@ def available_cores(environment: MutableMapping[str, str] | None = None) -> int:
     variables = os.environ if environment is None else environment
     affinity = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     limits = [float(affinity)]
-    job = variables.get("SLURM_CPUS_PER_TASK", "")
-    if job.isdecimal() and int(job) > 0:
+    job = _number(variables, "SLURM_CPUS_PER_TASK")
+    if job > 0:
         limits.append(float(job))
     quota = cgroup_quota(_CGROUPS, _read(_OWN_CGROUPS))
     if quota is not None:
@@ -83,6 +85,12 @@ def cgroup_quota(root: Path, own: str) -> float | None:
                     quota = _quota_v1(_read(folder / "cpu.cfs_quota_us"), _read(folder / "cpu.cfs_period_us"))
                     found += [] if quota is None else [quota]
     return min(found, default=None)
+
+
+def _number(variables: MutableMapping[str, str], name: str) -> int:
+    """A variable's whole number, the first of a list; 0 where it is not set or no number."""
+    first = variables.get(name, "").partition(",")[0].strip()
+    return int(first) if first.isdecimal() else 0
 
 
 def _upwards(root: Path, path: str) -> list[Path]:

@@ -10,6 +10,9 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
+
+from pydantic import Field, model_validator
 
 from relapet.errors import InputError, RelapetError, SubjectError
 from relapet.files import prepare_output_folder, read_json, write_json, write_text
@@ -22,38 +25,39 @@ from relapet.preprocessing.qc import write_page
 from relapet.preprocessing.raw import find_raw
 from relapet.preprocessing.spatial import load_ants
 from relapet.preprocessing.visit import Settings, VisitResult, process_visit
+from relapet.settings import Settings as BaseSettings
 
 PAGE = "preprocess.html"
 
 
-@dataclass(frozen=True)
-class PreprocessConfig:
+class PreprocessConfig(BaseSettings):
     """All that decides how raw scans are made model-ready."""
 
-    grid: Grid = GRIDS["1mm"]
-    syn_iterations: tuple[int, ...] = (60, 10)
-    """Iterations of the nonlinear registration at 4 and 2 mm."""
-    fwhm_mm: float | None = None
-    """Common PET resolution to smooth to, mm; None leaves each scan as it is. Needs ``scanner_fwhm_mm``."""
-    scanner_fwhm_mm: float | None = None
-    """Resolution of the data set's PET scanner, mm, as its maker or a phantom states it."""
-    force: bool = False
-    """Process again what is done and unchanged."""
-    n_procs: int = 1
+    grid: Grid = Field(GRIDS["1mm"], description="voxel grid of the volumes")
+    syn_iterations: tuple[int, ...] = Field(
+        (60, 10), min_length=1, description="iterations of the nonlinear registration at 4 and 2 mm"
+    )
+    fwhm_mm: float | None = Field(
+        None, gt=0, description="common PET resolution to smooth to, mm; else each scan stays as it is"
+    )
+    scanner_fwhm_mm: float | None = Field(
+        None, gt=0, description="resolution of the PET scanner, mm, as its maker or a phantom states it"
+    )
+    force: bool = Field(False, description="process again what is done and unchanged")
+    n_procs: int = Field(1, ge=1, description="visits at a time")
 
-    def __post_init__(self) -> None:
-        if self.n_procs < 1:
-            raise InputError(f"--n-procs is {self.n_procs}; give 1 or more.")
-        if self.fwhm_mm is not None and self.scanner_fwhm_mm is None:
-            raise InputError("--fwhm needs the scanner's own resolution too; give --scanner-fwhm (mm).")
-        if (
-            self.fwhm_mm is not None
-            and self.scanner_fwhm_mm is not None
-            and self.fwhm_mm < self.scanner_fwhm_mm
-        ):
-            raise InputError(
-                f"--fwhm {self.fwhm_mm} mm is finer than the scanner's {self.scanner_fwhm_mm} mm; give a larger one."
+    @model_validator(mode="after")
+    def _smooths_to_what_is_coarser(self) -> Self:
+        if self.fwhm_mm is None:
+            return self
+        if self.scanner_fwhm_mm is None:
+            raise ValueError("`fwhm_mm` needs the scanner's own resolution too; give `scanner_fwhm_mm`, mm")
+        if self.fwhm_mm < self.scanner_fwhm_mm:
+            raise ValueError(
+                f"`fwhm_mm` is {self.fwhm_mm:g} mm, finer than the scanner's {self.scanner_fwhm_mm:g} mm; "
+                "give a larger one"
             )
+        return self
 
     @property
     def settings(self) -> Settings:
@@ -105,7 +109,7 @@ def preprocess(
                 messages.warn(warning)
             for problem in result.problems:
                 messages.warn(problem)
-            advance(len(results), result.visit)
+            advance(len(results), f"{result.visit} failed" if result.problems else result.visit)
     ordered = [results[visit.stem] for visit in visits]
     _write_page(out, all_visits)
     return PreprocessOutcome(
@@ -122,7 +126,7 @@ def _choose(
     wanted = {label.removeprefix("sub-") for label in participants or ()}
     unknown = sorted(wanted - {visit.subject for visit in visits})
     if unknown:
-        raise InputError(f"{bids} holds no sub-{unknown[0]}; check --participant-label.")
+        raise InputError(f"{bids} holds no sub-{unknown[0]}; check `participants`.")
     of_session = {label.removeprefix("ses-") for label in sessions or ()}
     chosen = [
         visit
@@ -131,7 +135,7 @@ def _choose(
     ]
     if not chosen:
         raise InputError(
-            f"{bids} holds no visit of session {', '.join(sorted(of_session))}; check --session-label."
+            f"{bids} holds no visit of session {', '.join(sorted(of_session))}; check `sessions`."
         )
     return chosen
 
@@ -151,7 +155,7 @@ def _each(visits: list[Visit], bids: Path, out: Path, config: PreprocessConfig) 
                 yield VisitResult(
                     jobs[job].stem,
                     (
-                        f"{jobs[job].stem}: a process was killed, probably for memory; use a smaller --n-procs.",
+                        f"{jobs[job].stem}: a process was killed, probably for memory; use a smaller `n_procs`.",
                     ),
                 )
 
