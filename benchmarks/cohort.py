@@ -162,7 +162,9 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--regions", action="store_true", help="print every region, not the medians alone")
     args = parser.parse_args()
-    config = SimulationConfig(args.subjects, get_site(args.site), get_grid(args.grid), args.seed)
+    config = SimulationConfig(
+        subjects=args.subjects, site=get_site(args.site), grid=get_grid(args.grid), seed=args.seed
+    )
     regions = pooled_regions(args.grid)
     start = time.perf_counter()
     data = collect(config, regions)

@@ -65,7 +65,7 @@ def relative_variance(shape: tuple[int, ...], sigma: float) -> np.ndarray:
 def noise_ratios(grid: Grid) -> dict[str, np.ndarray]:
     """By tracer, each subject's RMSE of the noise-free map over sqrt(mean(SD^2 uptake)), the closed form."""
     site = override_scanners(get_site("research"), pet_drift=0.0)
-    config = SimulationConfig(NOISE_SUBJECTS, site, grid, seed=8)
+    config = SimulationConfig(subjects=NOISE_SUBJECTS, site=site, grid=grid, seed=8)
     scanner, brain = site.scanners[0], brain_mask(grid.shape, grid.affine)
     width = np.sqrt(scanner.noise_fwhm_mm**2 + max(grid.voxel_size**2 - 1, 0))
     sd = scanner.pet_noise * (scanner.noise_fwhm_mm / width) ** 1.5
@@ -191,7 +191,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         cohort = args.cohort
         if cohort is None:
-            config = SimulationConfig(24, get_site("research"), get_grid("4mm"), seed=7)
+            config = SimulationConfig(subjects=24, site=get_site("research"), grid=get_grid("4mm"), seed=7)
             cohort = simulate_cohort(config, Path(folder) / "cohort", n_procs=os.cpu_count() or 1)
         if args.synthetic is None:
             print(known_answers(cohort).round(4).to_string(index=False))

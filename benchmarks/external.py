@@ -63,7 +63,7 @@ def cohorts() -> dict[str, Cohort]:
 
 def trained(out: Path) -> Path:
     """A run of the demo's preset after a minute."""
-    config = SimulationConfig(24, SITES["research"], get_grid("4mm"), seed=1)
+    config = SimulationConfig(subjects=24, site=SITES["research"], grid=get_grid("4mm"), seed=1)
     cohort = api.simulate(out / "training-cohort", config)
     return api.train(load_config("demo", settings=["train.seconds=60"]), cohort, out / "run").path
 
@@ -77,7 +77,7 @@ def compare(run: Path, out: Path, subjects: int, seed: int) -> pd.DataFrame:
         folder = out / name.replace(" ", "-")
         real, synthetic = folder / "real", folder / "synthetic"
         if not (folder / "evaluation" / "summary.json").is_file():
-            api.simulate(real, SimulationConfig(subjects, cohort.site, grid, seed))
+            api.simulate(real, SimulationConfig(subjects=subjects, site=cohort.site, grid=grid, seed=seed))
             if cohort.other_mri:
                 api.synthesize(real, synthetic, run, settings={"count": 1})
             else:

@@ -196,7 +196,7 @@ def main() -> None:
     raw, derived = out / "raw", out / "derivatives"
     if not raw.is_dir():
         cohort = SimulationConfig(subjects=args.subjects, seed=args.seed)
-        write_as_scanned(AsScannedConfig(cohort, noise_free_pet=True), raw)
+        write_as_scanned(AsScannedConfig(simulation=cohort, noise_free_pet=True), raw)
     visits = find_visits(raw)
     rows, vois = {}, []
     context = multiprocessing.get_context("spawn")

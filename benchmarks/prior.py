@@ -18,13 +18,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from relapet.evaluation.agreement import median_r
+from relapet.evaluation.voi import target_vois
 from scipy import ndimage
 
 from relapet.data.split import split_subjects
 from relapet.data.volumes import derivative_grid, load_condition, load_pet
-from relapet.evaluation.agreement import median_r
 from relapet.evaluation.statistics import bootstrap_mean
-from relapet.evaluation.voi import target_vois
 from relapet.imaging.bids import index_derivative
 from relapet.imaging.template import Atlas, load_atlas
 from relapet.prior.anatomy import Anatomy

@@ -3,37 +3,50 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from importlib import import_module
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from relapet.calibration import calibrate_run, intervals_for
-from relapet.config import RunConfig, load_config
-from relapet.errors import InputError
-from relapet.evaluation.config import EvaluationConfig
-from relapet.evaluation.evaluate import Evaluation, refuse_leaks
-from relapet.evaluation.evaluate import evaluate as evaluate_trees
-from relapet.imaging.bids import choose_visits
-from relapet.imaging.grid import get_grid
+from relapet.files import require_empty
 from relapet.messages import Messages, Silent
-from relapet.preprocessing.pipeline import PreprocessConfig, PreprocessOutcome
-from relapet.preprocessing.pipeline import preprocess as preprocess_dataset
-from relapet.preprocessing.released_layout import ImportOutcome
-from relapet.preprocessing.released_layout import import_layout as import_folders
-from relapet.released_run import import_weights
-from relapet.report.gallery import draw_evaluation
-from relapet.report.subjects import draw_subject
-from relapet.report.summary import write_summary
-from relapet.runs import RunFolder
-from relapet.simulation.as_scanned import AsScannedConfig, write_as_scanned
-from relapet.simulation.cohort import SimulationConfig, simulate_cohort
-from relapet.synthesis.synthesize import Outcome, Request, synthesize_dataset
-from relapet.synthesis.synthesizer import Synthesizer
-from relapet.tracers import get_tracer
-from relapet.training.distributed import is_first_process
-from relapet.training.train import TrainOptions, train_run
-from relapet.validation import Validation
+from relapet.settings import changed
+from relapet.threads import wait_passively
 
-DEMO_COHORT = SimulationConfig(subjects=128, grid=get_grid("4mm"), seed=20260101)
-"""The demo's cohort: with the preset's split, 88 subjects are trained on and 32 held out."""
+if TYPE_CHECKING:
+    from relapet.config import RunConfig
+    from relapet.evaluation.config import EvaluationConfig
+    from relapet.evaluation.evaluate import Evaluation
+    from relapet.preprocessing.pipeline import PreprocessConfig, PreprocessOutcome
+    from relapet.preprocessing.released_layout import ImportOutcome
+    from relapet.released_run import import_weights
+    from relapet.runs import RunFolder
+    from relapet.simulation.as_scanned import AsScannedConfig
+    from relapet.simulation.cohort import SimulationConfig
+    from relapet.synthesis.synthesize import Outcome
+    from relapet.synthesis.synthesizer import Synthesizer
+
+# Each function imports its stage: torch takes seconds, and a wrong path must be told at once.
+wait_passively()
+
+_ELSEWHERE = {
+    "Synthesizer": "relapet.synthesis.synthesizer",
+    "import_weights": "relapet.released_run",
+}
+"""What is a call as it stands, by the module that has it."""
+
+
+def __getattr__(name: str) -> Any:
+    if name in _ELSEWHERE:
+        return getattr(import_module(_ELSEWHERE[name]), name)
+    raise AttributeError(f"module 'relapet.api' has no attribute {name!r}")
+
+
+def demo_cohort() -> SimulationConfig:
+    """The demo's cohort: with the preset's split, 88 subjects are trained on and 32 held out."""
+    from relapet.imaging.grid import get_grid
+    from relapet.simulation.cohort import SimulationConfig
+
+    return SimulationConfig(subjects=128, grid=get_grid("4mm"), seed=20260101)
 
 
 def simulate(
@@ -47,6 +60,9 @@ def simulate(
     More than one process works only from a script with an ``if __name__ == "__main__"`` guard. Raises InputError
     where ``out`` cannot be written or already holds subjects.
     """
+    from relapet.simulation.as_scanned import AsScannedConfig, write_as_scanned
+    from relapet.simulation.cohort import SimulationConfig, simulate_cohort
+
     config, messages = config or SimulationConfig(), messages or Silent()
     total = config.simulation.subjects if isinstance(config, AsScannedConfig) else config.subjects
     finished: list[str] = []
@@ -70,6 +86,8 @@ def preprocess(
     messages: Messages | None = None,
 ) -> PreprocessOutcome:
     """Make raw scans model-ready; raises InputError for an unusable call, a visit that fails is in the outcome."""
+    from relapet.preprocessing.pipeline import preprocess as preprocess_dataset
+
     return preprocess_dataset(Path(bids), Path(out), config, participants, sessions, messages)
 
 
@@ -84,6 +102,9 @@ def import_layout(
 
     Raises InputError for an unusable call; a folder that fails is in the outcome.
     """
+    from relapet.imaging.grid import get_grid
+    from relapet.preprocessing.released_layout import import_layout as import_folders
+
     return import_folders(Path(source), Path(out), units, get_grid(grid), messages)
 
 
@@ -98,6 +119,11 @@ def train(
 
     Raises InputError, TrainingError and Stopped.
     """
+    from relapet.calibration import calibrate_run
+    from relapet.training.distributed import is_first_process
+    from relapet.training.train import TrainOptions, train_run
+    from relapet.validation import Validation
+
     messages = messages or Silent()
     validate = Validation(config.sample, config.train.validation_steps)
     options = TrainOptions(resume=resume, validate=validate, messages=messages)
@@ -114,18 +140,22 @@ def synthesize(
     model: str | Path,
     tracers: Sequence[str] | None = None,
     participants: Sequence[str] | None = None,
-    settings: Mapping[str, int] | None = None,
+    settings: Mapping[str, Any] | None = None,
     messages: Messages | None = None,
     output_spaces: Sequence[str] = ("MNI",),
 ) -> Outcome:
-    """Write synthetic SUVr maps for every visit; ``settings`` may hold steps, count and seed.
+    """Write synthetic SUVr maps for every visit; ``settings`` may hold those of SampleConfig: steps, count, seed ...
 
     ``output_spaces``: MNI (the model's grid), native (the T1w's own grid) or both. Raises InputError for an
     unusable call; a visit that fails is in the outcome.
     """
+    from relapet.calibration import intervals_for
+    from relapet.synthesis.synthesize import Request, synthesize_dataset
+    from relapet.synthesis.synthesizer import Synthesizer
+
     synthesizer = Synthesizer.from_run(model)
     messages = messages or Silent()
-    sample = synthesizer.sample.model_copy(update=dict(settings or {}))
+    sample = changed(synthesizer.sample, settings or {})
     request = Request(
         tracers=tuple(synthesizer.tracer(name) for name in tracers or synthesizer.manifest.tracers),
         sample=sample,
@@ -148,6 +178,11 @@ def evaluate(
     Raises InputError where nothing can be compared, and LeakError, after the tables are written and before the
     figures, for a method that scores above what MRI can show.
     """
+    from relapet.evaluation.evaluate import evaluate as evaluate_trees
+    from relapet.evaluation.evaluate import refuse_leaks
+    from relapet.report.gallery import draw_evaluation
+    from relapet.report.summary import write_summary
+
     messages = messages or Silent()
     with messages.track("evaluate", 1.0) as advance:
         result = evaluate_trees(
@@ -164,31 +199,43 @@ def evaluate(
 
 
 def demo(
-    out: str | Path, messages: Messages | None = None, config: RunConfig | None = None, n_procs: int = 1
+    out: str | Path,
+    messages: Messages | None = None,
+    config: RunConfig | None = None,
+    n_procs: int = 1,
+    cohort: SimulationConfig | None = None,
 ) -> Evaluation:
     """Simulate, train, synthesise the held-out subjects and evaluate them; figures of one of them.
 
-    ``n_procs`` is that of `simulate`. Raises InputError where ``out`` is already in use.
+    ``n_procs`` is that of `simulate`; ``cohort`` is `demo_cohort` unless given. Raises InputError where ``out`` is
+    already in use.
     """
-    out, messages, config = Path(out), messages or Silent(), config or load_config("demo")
-    if out.exists() and any(out.iterdir()):
-        raise InputError(f"The demo's folder {out} is not empty; choose another or delete it.")
-    cohort, run, synthetic = out / "cohort", out / "run", out / "synthetic"
-    simulate(cohort, DEMO_COHORT, n_procs, messages)
-    train(config, cohort, run, messages=messages)
+    from relapet.config import load_config
+    from relapet.report.subjects import draw_subject
+    from relapet.runs import RunFolder
+    from relapet.tracers import get_tracer
+
+    out, messages, config = (
+        require_empty(Path(out), "demo's folder"),
+        messages or Silent(),
+        config or load_config("demo"),
+    )
+    measured, run, synthetic = out / "cohort", out / "run", out / "synthetic"
+    simulate(measured, cohort or demo_cohort(), n_procs, messages)
+    train(config, measured, run, messages=messages)
     held_out = RunFolder(run).read_manifest().split["test"]
-    synthesize(cohort, synthetic, run, participants=held_out, messages=messages)
-    result = evaluate(cohort, [synthetic], out / "evaluation", messages=messages)
+    synthesize(measured, synthetic, run, participants=held_out, messages=messages)
+    result = evaluate(measured, [synthetic], out / "evaluation", messages=messages)
     for name in config.data.tracers:
-        path = draw_subject(cohort, synthetic, held_out[0], get_tracer(name), out / "figures")
+        path = draw_subject(measured, synthetic, held_out[0], get_tracer(name), out / "figures")
         messages.say(f"Figure: {path}")
     return result
 
 
 __all__ = [
     "Synthesizer",
-    "choose_visits",
     "demo",
+    "demo_cohort",
     "evaluate",
     "import_layout",
     "import_weights",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import secrets
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,13 +19,19 @@ def atomic_path(path: Path) -> Iterator[Path]:
     """Give a temporary path beside ``path``; rename it to ``path`` on success, delete it on any failure.
 
     The temporary name keeps the suffixes of ``path``, because writers choose the format by them.
-    Parent folders are made.
+    Parent folders are made. The file gets the permissions that any new file gets.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".tmp-{secrets.token_hex(4)}-{path.name}")
+    temporary.touch()
+    mode = stat.S_IMODE(
+        temporary.stat().st_mode
+    )  # as the user's umask has it; some writers make private files
+    temporary.unlink()  # so that a writer that writes nothing is found out
     try:
         yield temporary
+        temporary.chmod(mode)
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
@@ -62,6 +69,30 @@ def sha256(path: Path) -> str:
     """SHA-256 of a file's bytes, as hexadecimal."""
     with Path(path).open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def require_folder(path: Path, what: str = "folder") -> Path:
+    """The folder itself; raises InputError where it does not exist."""
+    if not Path(path).is_dir():
+        raise InputError(f"The {what} {path} does not exist; check the path.")
+    return Path(path)
+
+
+def require_file(path: Path, what: str = "file") -> Path:
+    """The file itself; raises InputError where it does not exist."""
+    if not Path(path).is_file():
+        raise InputError(f"The {what} {path} does not exist; check the path.")
+    return Path(path)
+
+
+def require_empty(path: Path, what: str = "folder") -> Path:
+    """The folder itself, which may not exist yet; raises InputError where it holds anything or is a file."""
+    path = Path(path)
+    if path.exists() and not path.is_dir():
+        raise InputError(f"The {what} {path} is a file; choose another name.")
+    if path.is_dir() and any(path.iterdir()):
+        raise InputError(f"The {what} {path} is not empty; choose another or delete it.")
+    return path
 
 
 def prepare_output_folder(path: Path) -> Path:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from relapet.config import load_config, presets
+from pathlib import Path
+
 from relapet.errors import InputError
-from relapet.methods import METHODS
-from relapet.model.samplers import SAMPLERS
+from relapet.setting_files import compose, presets
 from relapet.tracers import get_tracer, load_tracers
 
 Rows = list[tuple[str, ...]]
@@ -36,27 +36,34 @@ def _first_line(documented: object) -> str:
 
 
 def _methods() -> Rows:
+    from relapet.methods import METHODS  # here, because it imports torch
+
     return [("method", "what it is"), *((name, _first_line(method)) for name, method in METHODS.items())]
 
 
 def _samplers() -> Rows:
+    from relapet.model.samplers import SAMPLERS
+
     return [("sampler", "what it is"), *((name, _first_line(sampler)) for name, sampler in SAMPLERS.items())]
 
 
 def _presets() -> Rows:
-    rows: Rows = [("preset", "method", "prior", "sampler", "steps a sample")]
-    for name in presets():
-        config = load_config(name)
-        rows.append(
-            (
-                name,
-                config.method.name,
-                config.data.prior,
-                config.sample.sampler,
-                str(config.sample.steps),
-            )
-        )
-    return rows
+    return [
+        ("preset", "method", "what it is"),
+        *((name, str(compose(name)["method"]["name"]), _comment(path)) for name, path in presets().items()),
+    ]
+
+
+def _comment(path: Path) -> str:
+    """The comment that a file begins with, as one line."""
+    lines = path.read_text(encoding="utf-8").splitlines()
+    end = next((i for i, line in enumerate(lines) if not line.startswith("#")), len(lines))
+    return " ".join(line.lstrip("# ").strip() for line in lines[:end])
+
+
+def require_preset(name: str) -> None:
+    """Raise InputError, naming those there are, for a preset that there is not."""
+    compose(name)
 
 
 def _tracers() -> Rows:

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Protocol
 
-Advance = Callable[[float, str], None]
-"""Called with the work done so far (of the total) and a short note."""
+
+class Advance(Protocol):
+    """Called as work goes on."""
+
+    def __call__(self, done: float, note: str, /, seconds_left: float | None = None) -> None:
+        """Tell the work done so far, of the total, with a short note.
+
+        ``done`` is what is really done: work that a time limit ends early never reaches the total.
+        ``seconds_left`` is given by work that knows it; else it is taken from the pace.
+        """
+        ...
 
 
 class Messages(Protocol):
@@ -38,4 +47,13 @@ class Silent:
     @contextmanager
     def track(self, description: str, total: float) -> Iterator[Advance]:
         """Show nothing."""
-        yield lambda done, note: None
+        yield say_nothing
+
+
+def say_nothing(done: float, note: str, /, seconds_left: float | None = None) -> None:
+    """An `Advance` that shows nothing."""
+
+
+def counted(number: int, thing: str) -> str:
+    """A number with its noun: ``1 visit``, ``2 visits``."""
+    return f"{number} {thing}" if number == 1 else f"{number} {thing}s"

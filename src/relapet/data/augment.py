@@ -7,19 +7,18 @@ from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
 from relapet.data.items import TrainingItem
 from relapet.data.volumes import BACKGROUND
+from relapet.settings import Settings
 from relapet.types import Volume
 
 
-class AugmentConfig(BaseModel):
+class AugmentConfig(Settings):
     """How much a training item may be varied."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     flip_probability: float = Field(0.0, ge=0, le=1, description="chance of mirroring left and right")
     contrast: float = Field(0.0, ge=0, le=1, description="SD of log gamma, gain and offset of each MRI")

@@ -4,21 +4,20 @@ from __future__ import annotations
 
 from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from relapet.data.augment import AugmentConfig
 from relapet.data.items import PetScaling
 from relapet.data.volumes import MriScaling
 from relapet.prior.config import PriorConfig
+from relapet.settings import Settings
 
 Modality = Literal["T1w", "FLAIR"]
 Prior = Literal["none", "mean", "linear"]
 
 
-class DataConfig(BaseModel):
+class DataConfig(Settings):
     """Which volumes are trained on, and how they are split and varied."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     tracers: tuple[str, ...] = Field(("pbr28", "pib", "tau"), min_length=1, description="tracers to learn")
     inputs: tuple[Modality, ...] = Field(

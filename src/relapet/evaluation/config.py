@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from relapet.evaluation.statistics import Sampling
+from relapet.settings import Settings
 
 
-class EvaluationConfig(BaseModel):
+class EvaluationConfig(Settings):
     """What an evaluation may be told; the defaults are those of the published tables."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     atlas: Path | None = Field(None, description="label NIfTI in template space instead of Desikan-Killiany")
     atlas_table: Path | None = Field(

@@ -7,10 +7,11 @@ from typing import Literal
 import torch
 from monai.networks.nets import PatchDiscriminator
 from monai.networks.nets.diffusion_model_unet import get_timestep_embedding
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from relapet.model.interface import Condition, DataFacts
+from relapet.settings import Settings
 
 _TIMESTEP_WAVES = 32
 """Sines and cosines that a timestep is written in."""
@@ -18,10 +19,8 @@ _SLOPE = 0.2
 """Of the conditional discriminator's leaky ReLU."""
 
 
-class DiscriminatorConfig(BaseModel):
+class DiscriminatorConfig(Settings):
     """Which discriminator, and its size."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     kind: Literal["patch", "conditional"] = Field(
         "conditional",

@@ -8,18 +8,17 @@ from typing import Any, Literal
 import torch
 from monai.networks.nets import DiffusionModelUNet
 from monai.networks.nets.diffusion_model_unet import DiffusionUNetResnetBlock, SpatialTransformer
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from relapet.errors import InputError
 from relapet.model.interface import Condition, DataFacts, Targets
+from relapet.settings import Settings
 
 
-class GeneratorConfig(BaseModel):
+class GeneratorConfig(Settings):
     """Size and shape of the U-Net."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     channels: tuple[int, ...] = Field((16, 32, 64), description="channels of each level, finest first")
     residual_blocks: int = Field(2, ge=1, description="residual blocks a level")

@@ -13,8 +13,9 @@ from functools import partial
 from typing import Any, ClassVar, Literal, Protocol
 
 import torch
-from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
+
+from relapet.settings import Settings
 
 Targets = Literal["one", "all"]
 """Whether a call predicts one tracer or all of the run's."""
@@ -181,10 +182,8 @@ OnStep = Callable[[int, int], None]
 """Called with the network calls done, and how many there will be."""
 
 
-class MethodConfig(BaseModel):
+class MethodConfig(Settings):
     """Settings of a method; each method's own class adds to these."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str
     needs_prior: ClassVar[Literal["mean", "linear"] | None] = None

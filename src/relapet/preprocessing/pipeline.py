@@ -8,12 +8,15 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Self
+
+from pydantic import Field, model_validator
 
 from relapet.errors import InputError, RelapetError, SubjectError
 from relapet.files import prepare_output_folder, read_json, write_json, write_text
 from relapet.imaging.bids import Visit, choose_visits, find_visits, write_dataset_description
 from relapet.imaging.grid import GRIDS, Grid
-from relapet.imaging.processes import check_process_count, each_index
+from relapet.imaging.processes import each_index
 from relapet.imaging.transforms import load_ants
 from relapet.messages import Messages, Silent
 from relapet.preprocessing.image_settings import ImageSettings
@@ -22,37 +25,39 @@ from relapet.preprocessing.provenance import is_up_to_date
 from relapet.preprocessing.qc import write_page
 from relapet.preprocessing.raw import find_raw
 from relapet.preprocessing.visit import VisitResult, process_visit
+from relapet.settings import Settings
 
 PAGE = "preprocess.html"
 
 
-@dataclass(frozen=True)
-class PreprocessConfig:
+class PreprocessConfig(Settings):
     """All that decides how raw scans are made model-ready."""
 
-    grid: Grid = GRIDS["1mm"]
-    syn_iterations: tuple[int, ...] = (60, 10)
-    """Iterations of the nonlinear registration at 4 and 2 mm."""
-    fwhm_mm: float | None = None
-    """Common PET resolution to smooth to, mm; None leaves each scan as it is. Needs ``scanner_fwhm_mm``."""
-    scanner_fwhm_mm: float | None = None
-    """Resolution of the data set's PET scanner, mm, as its maker or a phantom states it."""
-    force: bool = False
-    """Process again what is done and unchanged."""
-    n_procs: int = 1
+    grid: Grid = Field(GRIDS["1mm"], description="voxel grid of the volumes")
+    syn_iterations: tuple[int, ...] = Field(
+        (60, 10), min_length=1, description="iterations of the nonlinear registration at 4 and 2 mm"
+    )
+    fwhm_mm: float | None = Field(
+        None, gt=0, description="common PET resolution to smooth to, mm; else each scan stays as it is"
+    )
+    scanner_fwhm_mm: float | None = Field(
+        None, gt=0, description="resolution of the PET scanner, mm, as its maker or a phantom states it"
+    )
+    force: bool = Field(False, description="process again what is done and unchanged")
+    n_procs: int = Field(1, ge=1, description="visits at a time")
 
-    def __post_init__(self) -> None:
-        check_process_count(self.n_procs)
-        if self.fwhm_mm is not None and self.scanner_fwhm_mm is None:
-            raise InputError("--fwhm needs the scanner's own resolution too; give --scanner-fwhm (mm).")
-        if (
-            self.fwhm_mm is not None
-            and self.scanner_fwhm_mm is not None
-            and self.fwhm_mm < self.scanner_fwhm_mm
-        ):
-            raise InputError(
-                f"--fwhm {self.fwhm_mm} mm is finer than the scanner's {self.scanner_fwhm_mm} mm; give a larger one."
+    @model_validator(mode="after")
+    def _smooths_to_what_is_coarser(self) -> Self:
+        if self.fwhm_mm is None:
+            return self
+        if self.scanner_fwhm_mm is None:
+            raise ValueError("`fwhm_mm` needs the scanner's own resolution too; give `scanner_fwhm_mm`, mm")
+        if self.fwhm_mm < self.scanner_fwhm_mm:
+            raise ValueError(
+                f"`fwhm_mm` is {self.fwhm_mm:g} mm, finer than the scanner's {self.scanner_fwhm_mm:g} mm; "
+                "give a larger one"
             )
+        return self
 
     @property
     def settings(self) -> ImageSettings:
@@ -103,7 +108,7 @@ def preprocess(
                 messages.warn(warning)
             for problem in result.problems:
                 messages.warn(problem)
-            advance(len(results), result.visit)
+            advance(len(results), f"{result.visit} failed" if result.problems else result.visit)
     ordered = [results[visit.stem] for visit in visits]
     _write_page(out, all_visits)
     return PreprocessOutcome(
@@ -118,7 +123,7 @@ def _each(visits: list[Visit], bids: Path, out: Path, config: PreprocessConfig) 
     def killed(index: int) -> VisitResult:
         stem = visits[index].stem
         return VisitResult(
-            stem, (f"{stem}: a process was killed, probably for memory; use a smaller --n-procs.",)
+            stem, (f"{stem}: a process was killed, probably for memory; use a smaller `n_procs`.",)
         )
 
     work = partial(_nth, visits, bids, out, config)

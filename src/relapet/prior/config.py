@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
+
+from relapet.settings import Settings
 
 
-class PriorConfig(BaseModel):
+class PriorConfig(Settings):
     """How the prior is fitted."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     folds: int = Field(
         5, ge=3, le=20, description="parts of the participants that cross-fitting leaves out in turn"

@@ -9,7 +9,6 @@ Structure 1.10, magnetic resonance imaging and positron emission tomography.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+from pydantic import Field
 
 from relapet.errors import InputError
 from relapet.files import prepare_output_folder, write_json, write_text
@@ -32,6 +32,7 @@ from relapet.imaging.grid import GRIDS, Grid
 from relapet.imaging.nifti import save_frames
 from relapet.imaging.processes import each_index
 from relapet.imaging.resample import sample
+from relapet.settings import Settings
 from relapet.simulation.scanner import pet_noise, slow_field
 from relapet.simulation.subject import SimulatedSubject, SimulationConfig, simulate_subject
 from relapet.simulation.tables import NOTE, PARTICIPANT_COLUMNS, participant_row
@@ -45,34 +46,29 @@ _REFERENCE_BQ_ML = 6000.0
 TRUTH = "truth"
 
 
-@dataclass(frozen=True)
-class Position:
+class Position(Settings):
     """How a scan lies: all angles in degrees and shifts in mm, SD of each axis."""
 
-    head_degrees: float = 6.0
-    head_mm: float = 8.0
-    between_degrees: float = 2.0
-    """Between T1w and FLAIR of a session."""
-    between_mm: float = 2.0
-    frame_degrees: float = 0.7
-    """From one PET frame to the next."""
-    frame_mm: float = 0.8
+    head_degrees: float = Field(6.0, ge=0, description="turn of the head, degrees")
+    head_mm: float = Field(8.0, ge=0, description="shift of the head, mm")
+    between_degrees: float = Field(2.0, ge=0, description="turn between T1w and FLAIR of a session, degrees")
+    between_mm: float = Field(2.0, ge=0, description="shift between T1w and FLAIR of a session, mm")
+    frame_degrees: float = Field(0.7, ge=0, description="turn from one PET frame to the next, degrees")
+    frame_mm: float = Field(0.8, ge=0, description="shift from one PET frame to the next, mm")
 
 
-@dataclass(frozen=True)
-class AsScannedConfig:
+class AsScannedConfig(Settings):
     """All that decides an as-scanned cohort; the simulation's grid is always 1 mm."""
 
-    simulation: SimulationConfig
-    position: Position = Position()
-    flair_slice_mm: float = 3.0
-    pet_voxel_mm: float = 2.0
-    frames: int = 4
-    """PET frames that fill the tracer's window; one more precedes them."""
-    receive_field_sd: float = 0.15
-    """SD of the logarithm of the receive field."""
-    noise_free_pet: bool = False
-    """Leave PET without noise, to test quantities alone."""
+    simulation: SimulationConfig = Field(description="the people and their scanners")
+    position: Position = Field(Position(), description="how the scans lie")
+    flair_slice_mm: float = Field(3.0, ge=1, description="slice thickness of the FLAIR, whole mm")
+    pet_voxel_mm: float = Field(2.0, gt=0, description="voxel size of the PET, mm")
+    frames: int = Field(
+        4, ge=1, description="PET frames that fill the tracer's window; one more precedes them"
+    )
+    receive_field_sd: float = Field(0.15, ge=0, description="SD of the logarithm of the receive field")
+    noise_free_pet: bool = Field(False, description="leave PET without noise, to test quantities alone")
 
 
 def random_rigid(rng: np.random.Generator, degrees: float, shift_mm: float) -> Affine:
@@ -223,8 +219,8 @@ def write_as_scanned(
     ``on_done`` is called with each participant_id. Raises InputError where the folder cannot be written or
     already holds subjects.
     """
-    simulation = replace(config.simulation, grid=GRIDS["1mm"])
-    config = replace(config, simulation=simulation)
+    simulation = config.simulation.changed(grid=GRIDS["1mm"])
+    config = config.changed(simulation=simulation)
     root = prepare_output_folder(Path(out))
     if any(root.glob("sub-*")):
         raise InputError(f"{root} already holds subjects; choose an empty folder or delete them first.")

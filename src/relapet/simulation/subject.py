@@ -10,10 +10,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+from pydantic import Field
 
-from relapet.errors import InputError
 from relapet.imaging.grid import GRIDS, Grid
 from relapet.imaging.template import atlas_names
+from relapet.settings import Settings
 from relapet.simulation.anatomy import Anatomy, build_anatomy
 from relapet.simulation.components import texture
 from relapet.simulation.latents import DRAWS, Latents, structural_model
@@ -27,26 +28,24 @@ from relapet.types import Mask, Volume
 _STREAMS = {"latents": 0, "anatomy": 1, "lesions": 2, "mri": 3, "missing": 4, "hidden": 5, "noise": 6}
 
 
-@dataclass(frozen=True)
-class SimulationConfig:
+class SimulationConfig(Settings):
     """All that decides a simulated cohort."""
 
-    subjects: int = 20
-    site: Site = SITES["research"]
-    grid: Grid = GRIDS["2.5mm"]
-    seed: int = 0
-    noise_seed: int | None = None
-    """Seed of the PET noise alone; None is ``seed``. Two noise seeds are two scans of the same people."""
-    missing_rate: float = 0.0
-    """Probability that a PET scan is missing; a subject never lacks all of them."""
-
-    def __post_init__(self) -> None:
-        if self.subjects < 1:
-            raise InputError(f"--subjects is {self.subjects}; give 1 or more.")
-        if not 0 <= self.missing_rate < 1:
-            raise InputError(f"--missing-rate is {self.missing_rate}; give a number from 0 up to below 1.")
-        if self.seed < 0 or (self.noise_seed is not None and self.noise_seed < 0):
-            raise InputError("A seed is negative; give 0 or a positive whole number.")
+    subjects: int = Field(20, ge=1, description="number of participants")
+    site: Site = Field(SITES["research"], description="who is enrolled, and on which scanners")
+    grid: Grid = Field(GRIDS["2.5mm"], description="voxel grid of the volumes")
+    seed: int = Field(0, ge=0, description="one seed gives one cohort")
+    noise_seed: int | None = Field(
+        None,
+        ge=0,
+        description="seed of the PET noise alone, else that of the cohort; two are two scans of the same people",
+    )
+    missing_rate: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="probability that a PET scan is missing; a subject never lacks all of them",
+    )
 
 
 @dataclass(frozen=True)

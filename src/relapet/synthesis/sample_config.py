@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
+
+from relapet.settings import Settings
 
 
-class SampleConfig(BaseModel):
+class SampleConfig(Settings):
     """How volumes are synthesised from a trained run."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     sampler: Literal["ddim", "ddpm"] = Field("ddim", description="sampler, see relapet info samplers")
     steps: int = Field(10, ge=1, description="network calls a sample")

@@ -14,6 +14,7 @@ from scipy import ndimage
 
 from relapet.data.volumes import BACKGROUND, MODALITIES, model_to_suvr, scale_mri, suvr_to_model
 from relapet.errors import InputError, SubjectError
+from relapet.hardware import has_fast_bfloat16
 from relapet.imaging.grid import Grid, get_grid
 from relapet.imaging.nifti import load_volume
 from relapet.imaging.template_space import ReadyImages, bring_to_grid
@@ -66,7 +67,7 @@ class Synthesizer:
     prior: Prior | None
     """What the model is told of each PET beforehand; None for a model trained without."""
     half: bool
-    """Whether the networks run in bfloat16, as they were trained; sampling itself is float32."""
+    """Whether the networks run in bfloat16: as they were trained, where it is fast; sampling itself is float32."""
 
     @classmethod
     def from_run(cls, path: str | Path, device: str | None = None) -> Synthesizer:
@@ -84,7 +85,7 @@ class Synthesizer:
         method.networks.to(chosen, memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
         method.networks.eval()
         sample = SampleConfig.model_validate(settings["sample"])
-        half = settings["train"]["precision"] == "bf16-mixed"
+        half = settings["train"]["precision"] in ("auto", "bf16-mixed") and has_fast_bfloat16()
         return cls(method, manifest, sample, run, chosen, read_prior(run, manifest), half)
 
     @property

@@ -15,6 +15,7 @@ from lightning_fabric import Fabric
 from torch import Tensor
 
 from relapet.errors import InputError
+from relapet.hardware import has_fast_bfloat16
 from relapet.training.train_config import TrainConfig
 
 _RANK_VARIABLES = ("RANK", "LOCAL_RANK", "SLURM_PROCID")
@@ -39,8 +40,15 @@ def make_fabric(config: TrainConfig) -> Fabric:
         devices=config.devices,
         num_nodes=config.nodes,
         strategy="ddp" if config.devices * config.nodes > 1 else "auto",
-        precision=config.precision,
+        precision=resolved_precision(config.precision),
     )
+
+
+def resolved_precision(asked: str) -> str:
+    """The arithmetic that ``auto`` stands for on this machine; any other as it is."""
+    if asked != "auto":
+        return asked
+    return "bf16-mixed" if has_fast_bfloat16() else "32-true"
 
 
 def average_over_processes(fabric: Fabric, tensors: Sequence[Tensor]) -> None:

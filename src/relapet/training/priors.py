@@ -24,6 +24,7 @@ from relapet.files import atomic_path, sha256
 from relapet.imaging.bids import VisitFiles
 from relapet.imaging.grid import Grid
 from relapet.messages import Messages
+from relapet.prior.anatomy import Anatomy
 from relapet.prior.fit import PriorFit, fit_prior
 from relapet.prior.fitted import FittedPrior
 from relapet.runs import RunFolder
@@ -125,7 +126,7 @@ def _fitted(training: TrainingItems, grid: Grid, data: DataConfig, messages: Mes
     with messages.track("fit the prior", 1.0) as advance:
         return fit_prior(
             _Scans(training),
-            grid,
+            Anatomy.of_grid(grid),
             data.linear,
             inputs,
             on_progress=lambda done, of: advance(done / of, ""),

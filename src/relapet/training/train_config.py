@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
+
+from relapet.settings import Settings
 
 
-class TrainConfig(BaseModel):
+class TrainConfig(Settings):
     """Settings of the training loop; they mean the same for every method."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     steps: int = Field(100_000, ge=1, description="training steps at most")
     seconds: float | None = Field(
@@ -31,8 +31,10 @@ class TrainConfig(BaseModel):
     devices: int = Field(1, ge=1, description="GPUs (or processes, without a GPU) on each machine")
     nodes: int = Field(1, ge=1, description="machines, under torchrun or SLURM")
     loader_threads: int = Field(2, ge=1, description="steps that are loaded ahead, one a thread")
-    precision: Literal["32-true", "bf16-mixed", "16-mixed"] = Field(
-        "32-true", description="arithmetic of the generator; 16-mixed (fp16 with loss scaling) needs a GPU"
+    precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"] = Field(
+        "auto",
+        description="arithmetic of the networks; auto: bf16-mixed where the processor has instructions for it, else "
+        "32-true; 16-mixed (fp16 with loss scaling) needs a GPU",
     )
     ema_decay: float = Field(
         0.999, ge=0, lt=1, description="decay of the weights' moving average; 0 turns it off"

@@ -178,9 +178,9 @@ def test_calls_that_cannot_be_used(raw_tree, tmp_path):
         preprocess(raw_tree.root, tmp_path, CONFIG, sessions=["x"])
     with pytest.raises(InputError, match="raw data set itself"):
         preprocess(raw_tree.root, raw_tree.root, CONFIG)
-    with pytest.raises(InputError, match="--scanner-fwhm"):
+    with pytest.raises(InputError, match="`scanner_fwhm_mm`"):
         PreprocessConfig(fwhm_mm=8)
     with pytest.raises(InputError, match="finer"):
         PreprocessConfig(fwhm_mm=4, scanner_fwhm_mm=6)
-    with pytest.raises(InputError, match="--n-procs"):
+    with pytest.raises(InputError, match="`n_procs` is 0"):
         PreprocessConfig(n_procs=0)

@@ -25,7 +25,7 @@ GRID = GRIDS["4mm"]
 SUBJECTS, REPEATED = 64, 24
 # Mixed population on the scanner whose resolution the uptake tables speak of.
 MIXED = Site("mixed", SITES["adni"].population, SITES["research"].scanners)
-CONFIG = SimulationConfig(SUBJECTS, MIXED, GRID, seed=11)
+CONFIG = SimulationConfig(subjects=SUBJECTS, site=MIXED, grid=GRID, seed=11)
 INDICES = np.array(sorted(atlas_names()))
 
 
@@ -60,7 +60,7 @@ def cohort() -> Cohort:
             for kind in ("measured", "noise_free", "visible"):
                 means.setdefault((name, kind), []).append(_label_means(getattr(pet, kind), dseg, voxels[-1]))
         if index < REPEATED:
-            again = simulate_subject(replace(CONFIG, noise_seed=99), index)
+            again = simulate_subject(CONFIG.changed(noise_seed=99), index)
             for name, pet in again.pet.items():
                 means.setdefault((name, "retest"), []).append(_label_means(pet.measured, dseg, voxels[-1]))
         ventricles = np.isin(dseg, [4, 43, 31, 63])
@@ -184,7 +184,7 @@ def test_lesions_and_ventricles_follow_their_latents(cohort: Cohort) -> None:
 
 
 def test_a_subject_is_the_same_whatever_the_cohort() -> None:
-    small, large = replace(CONFIG, subjects=2), replace(CONFIG, subjects=500, missing_rate=0.5)
+    small, large = CONFIG.changed(subjects=2), CONFIG.changed(subjects=500, missing_rate=0.5)
     one, other = simulate_subject(small, 1), simulate_subject(large, 1)
     np.testing.assert_array_equal(one.t1w, other.t1w)
     np.testing.assert_array_equal(one.flair, other.flair)
@@ -194,7 +194,7 @@ def test_a_subject_is_the_same_whatever_the_cohort() -> None:
 
 
 def test_noise_seed_changes_the_noise_alone() -> None:
-    one, other = (simulate_subject(replace(CONFIG, noise_seed=seed), 0) for seed in (1, 2))
+    one, other = (simulate_subject(CONFIG.changed(noise_seed=seed), 0) for seed in (1, 2))
     np.testing.assert_array_equal(one.t1w, other.t1w)
     for name in one.pet:
         np.testing.assert_array_equal(one.pet[name].noise_free, other.pet[name].noise_free)
@@ -219,7 +219,7 @@ def test_tissue_fractions_fill_the_brain() -> None:
 
 @pytest.mark.parametrize("rate", [0.0, 0.3, 0.8])
 def test_missing_rate(rate: float) -> None:
-    config = replace(CONFIG, missing_rate=rate)
+    config = CONFIG.changed(missing_rate=rate)
     missing = [missing_tracers(config, index) for index in range(600)]
     tracers = len(simulated_tracers())
     assert max(len(m) for m in missing) < tracers
@@ -247,7 +247,7 @@ def test_sites_enrol_whom_they_say() -> None:
 def test_a_scanner_setting_is_a_dial() -> None:
     blurred = override_scanners(MIXED, psf_fwhm_mm=12.0)
     sharp = simulate_subject(CONFIG, 0).pet["pib"].noise_free
-    dull = simulate_subject(replace(CONFIG, site=blurred), 0).pet["pib"].noise_free
+    dull = simulate_subject(CONFIG.changed(site=blurred), 0).pet["pib"].noise_free
     assert np.abs(np.diff(dull, axis=0)).mean() < 0.9 * np.abs(np.diff(sharp, axis=0)).mean()
     with pytest.raises(InputError, match="psf"):
         override_scanners(MIXED, psf=3.0)
@@ -270,7 +270,7 @@ def test_unknown_site_is_refused() -> None:
 @pytest.fixture(scope="module")
 def trees(tmp_path_factory: pytest.TempPathFactory):
     """The same small cohort written twice, with the order in which subjects were reported."""
-    config = SimulationConfig(2, SITES["adni"], GRID, seed=3, missing_rate=0.4)
+    config = SimulationConfig(subjects=2, site=SITES["adni"], grid=GRID, seed=3, missing_rate=0.4)
     done: list[str] = []
     folder = tmp_path_factory.mktemp("cohort")
     roots = [simulate_cohort(config, folder / name, on_done=done.append) for name in ("one", "two")]

@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from scipy.stats import rankdata
 from sklearn.kernel_ridge import KernelRidge
 from sklearn.linear_model import LogisticRegression, Ridge
@@ -23,6 +23,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 
 from relapet.evaluation.statistics import percentile_interval, resample
+from relapet.settings import Settings
 
 Floats = npt.NDArray[np.float64]
 Indices = npt.NDArray[np.intp]
@@ -34,10 +35,8 @@ MetricFunction = Callable[[Floats, Floats], Floats]
 _GAMMA = [0.03, 0.1, 0.3, 1.0]  # of an RBF kernel; two subjects lie about sqrt(2 x blocks) apart
 
 
-class PredictionConfig(BaseModel):
+class PredictionConfig(Settings):
     """Folds, repeats and seeds of the nested cross-validation and of its intervals and tests."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     outer_folds: int = Field(5, ge=2, description="folds that are predicted in turn")
     inner_folds: int = Field(5, ge=2, description="folds that hyperparameters are chosen on")

@@ -7,19 +7,18 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import Field, field_validator
 from statsmodels.stats.proportion import proportion_confint
 
 from relapet.evaluation.statistics import bootstrap_mean
+from relapet.settings import Settings
 
 ALL_VOIS = "all"
 """Name of the rows that average over the VOIs of a subject."""
 
 
-class UncertaintyConfig(BaseModel):
+class UncertaintyConfig(Settings):
     """Which intervals are judged, and how the judgement's own intervals are made."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     levels: tuple[float, ...] = Field(
         (0.5, 0.8, 0.9, 0.95), min_length=1, description="nominal coverage of the central intervals"

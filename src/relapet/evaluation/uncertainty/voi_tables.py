@@ -17,7 +17,7 @@ from relapet.errors import InputError, SubjectError
 from relapet.evaluation.scores.voi import default_atlas, sum_regions
 from relapet.imaging.bids import VisitFiles, find_visits
 from relapet.imaging.grid import Grid
-from relapet.preprocessing.measured import load_measured
+from relapet.imaging.measured import load_measured
 from relapet.tracers import load_tracers
 
 KEYS = ["subject", "session", "tracer", "voi"]

@@ -26,7 +26,7 @@ def site(drift: float | None = None) -> Site:
 
 
 def simulated(where: Site) -> list[SimulatedSubject]:
-    config = SimulationConfig(SUBJECTS, where, GRID, seed=5)
+    config = SimulationConfig(subjects=SUBJECTS, site=where, grid=GRID, seed=5)
     return [simulate_subject(config, index) for index in range(SUBJECTS)]
 
 

@@ -1,0 +1,115 @@
+"""The commands that make data: simulate, preprocess, import-layout."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from relapet.cli.command import Participants, check_level, command, exit_for_failures
+from relapet.console import Terminal
+from relapet.errors import InputError
+from relapet.files import require_folder
+from relapet.messages import counted
+from relapet.threads import available_cores, limit_threads
+
+
+@command(
+    "Examples: `relapet simulate cohort --subjects 24 --site research --grid 3mm --seed 1`, "
+    "`relapet simulate raw --subjects 4 --as-scanned`"
+)
+def simulate(
+    terminal: Terminal,
+    out: Annotated[Path, typer.Argument(help="Folder to write.")],
+    subjects: Annotated[int, typer.Option(min=1, help="Number of participants.")] = 20,
+    site: Annotated[str, typer.Option(help="research or adni.")] = "research",
+    grid: Annotated[
+        str | None,
+        typer.Option(help="1mm, 2.5mm, 3mm or 4mm (default: 3mm; with --as-scanned always 1mm)."),
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Seed; one seed gives one cohort.")] = 0,
+    missing_rate: Annotated[float, typer.Option(min=0, max=1, help="Share of PET scans left out.")] = 0.0,
+    as_scanned: Annotated[
+        bool,
+        typer.Option("--as-scanned", help="Write raw BIDS as a scanner would, for preprocess, instead."),
+    ] = False,
+    n_procs: Annotated[int | None, typer.Option(min=1, help="Processes (default: all cores).")] = None,
+) -> None:
+    """Write a simulated cohort: T1w, FLAIR, three tracers' SUVr maps, and the truth behind them."""
+    from relapet.imaging.grid import get_grid
+
+    if as_scanned and grid not in (None, "1mm"):
+        raise InputError(f"--as-scanned simulates at 1mm, not at {grid}; leave --grid out.")
+    chosen = get_grid(grid or ("1mm" if as_scanned else "3mm"))
+    processes = n_procs or available_cores()
+    limit_threads(processes=processes)  # before numpy is imported, here and in the processes
+
+    from relapet import api
+    from relapet.simulation.as_scanned import AsScannedConfig
+    from relapet.simulation.cohort import SimulationConfig
+    from relapet.simulation.scanner import get_site
+
+    config = SimulationConfig(
+        subjects=subjects, site=get_site(site), grid=chosen, seed=seed, missing_rate=missing_rate
+    )
+    api.simulate(out, AsScannedConfig(simulation=config) if as_scanned else config, processes, terminal)
+    terminal.say(f"{counted(subjects, 'simulated participant')} written to {out}.")
+
+
+@command("Example: `relapet preprocess bids derivatives participant --participant-label 01 02 --grid 1mm`")
+def preprocess(
+    terminal: Terminal,
+    bids: Annotated[Path, typer.Argument(help="Raw BIDS data set.")],
+    out: Annotated[Path, typer.Argument(help="Derivative to write.")],
+    level: Annotated[str, typer.Argument(help="Analysis level of a BIDS App: participant.")],
+    participant_label: Participants = None,
+    session_label: Annotated[
+        list[str] | None, typer.Option("--session-label", help="Sessions, without ses- (default: all).")
+    ] = None,
+    grid: Annotated[str, typer.Option(help="1mm, 2.5mm, 3mm or 4mm.")] = "1mm",
+    fwhm: Annotated[float | None, typer.Option(help="Common PET resolution to smooth to, mm.")] = None,
+    scanner_fwhm: Annotated[float | None, typer.Option(help="Resolution of the PET scanner, mm.")] = None,
+    n_procs: Annotated[int, typer.Option(min=1, help="Visits at a time.")] = 1,
+    force: Annotated[bool, typer.Option("--force", help="Process again what is done and unchanged.")] = False,
+) -> None:
+    """Make raw scans model-ready: brain mask, registration to the template, PET frames to SUVr."""
+    check_level(level)
+    require_folder(bids)
+
+    from relapet import api
+    from relapet.imaging.grid import get_grid
+    from relapet.preprocessing.pipeline import PreprocessConfig
+
+    config = PreprocessConfig(
+        grid=get_grid(grid), fwhm_mm=fwhm, scanner_fwhm_mm=scanner_fwhm, force=force, n_procs=n_procs
+    )
+    outcome = api.preprocess(bids, out, config, participant_label, session_label, terminal)
+    unchanged = len(outcome.unchanged)
+    terminal.say(
+        f"{counted(len(outcome.done), 'visit')} written to {out}, {unchanged} "
+        f"{'was' if unchanged == 1 else 'were'} done and unchanged."
+    )
+    exit_for_failures(outcome.failed)
+
+
+@command("Example: `relapet import-layout release derivatives --units SUVR`")
+def import_layout(
+    terminal: Terminal,
+    source: Annotated[
+        Path, typer.Argument(help="Folder of the folders ID, each with ID_T1.nii, ID_T2.nii, ID_PIB.nii ...")
+    ],
+    out: Annotated[Path, typer.Argument(help="Derivative to write.")],
+    units: Annotated[
+        str, typer.Option(help="Unit of the PET files, which do not say it: SUVR, SUV, Bq/mL or kBq/mL.")
+    ],
+    grid: Annotated[str, typer.Option(help="1mm, 2.5mm, 3mm or 4mm.")] = "1mm",
+) -> None:
+    """Turn the published release's flat layout, already in MNI space, into a model-ready derivative."""
+    require_folder(source)
+
+    from relapet import api
+
+    outcome = api.import_layout(source, out, units, grid, terminal)
+    terminal.say(f"{counted(len(outcome.done), 'participant')} written to {out}.")
+    exit_for_failures(outcome.failed)

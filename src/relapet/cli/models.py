@@ -1,0 +1,141 @@
+"""The commands that make and use models: train, synthesize, import-weights."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from relapet.cli.command import (
+    Participants,
+    Threads,
+    check_level,
+    command,
+    exit_for_failures,
+    show_settings,
+)
+from relapet.console import Terminal
+from relapet.errors import InputError
+from relapet.files import require_file, require_folder
+from relapet.threads import limit_threads
+
+
+@command("Example: `relapet train cohort run --preset demo --set train.steps=2000 train.seed=1`")
+def train(
+    terminal: Terminal,
+    derivatives: Annotated[
+        Path, typer.Argument(help="Model-ready derivatives (simulate or preprocess writes them).")
+    ],
+    run: Annotated[Path, typer.Argument(help="Run folder to write.")],
+    preset: Annotated[str | None, typer.Option(help="Packaged settings, see relapet info presets.")] = None,
+    config: Annotated[Path | None, typer.Option(help="YAML file of settings, over the preset.")] = None,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", help="Single settings, over both: key=value.")
+    ] = None,
+    devices: Annotated[
+        int | None, typer.Option(min=1, help="GPUs (or processes, without a GPU) to train on.")
+    ] = None,
+    threads: Threads = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the run's last checkpoint.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print every setting and stop.")] = False,
+) -> None:
+    """Train a model on model-ready derivatives."""
+    from relapet.setting_files import compose
+
+    if preset is None and config is None:
+        raise InputError(
+            "Training needs settings; give --preset NAME (see relapet info presets) or --config FILE."
+        )
+    single = [*(set_ or ()), *([] if devices is None else [f"train.devices={devices}"])]
+    # What costs nothing is checked before torch is imported.
+    written = compose(preset, config, single)
+    if not dry_run:
+        require_folder(derivatives)
+    limit_threads(threads, _processes(written))
+
+    from relapet import api
+    from relapet.config import describe, load_config
+    from relapet.training.distributed import is_first_process
+
+    settings = load_config(preset, config, single)
+    terminal.quiet = terminal.quiet or not is_first_process()
+    if dry_run:
+        show_settings(terminal, list(describe(settings)))
+        return
+    api.train(settings, derivatives, run, resume=resume, messages=terminal)
+    terminal.say(f"Run folder written to {run}.")
+
+
+def _processes(written: Mapping[str, Any]) -> int:
+    """Processes of a training on this machine, by settings that are not checked yet."""
+    part = written.get("train")
+    devices = part.get("devices", 1) if isinstance(part, Mapping) else 1
+    return devices if isinstance(devices, int) else 1
+
+
+@command("Example: `relapet synthesize bids out participant --model run --tracer tau pib --samples 8`")
+def synthesize(
+    terminal: Terminal,
+    source: Annotated[
+        Path, typer.Argument(metavar="BIDS_OR_DERIVATIVES", help="Data set with MRI in an MNI space.")
+    ],
+    out: Annotated[Path, typer.Argument(help="Derivative to write.")],
+    level: Annotated[str, typer.Argument(help="Analysis level of a BIDS App: participant.")],
+    model: Annotated[Path, typer.Option(help="Run folder of a trained model.")],
+    tracer: Annotated[list[str] | None, typer.Option(help="Tracers (default: all the model knows).")] = None,
+    participant_label: Participants = None,
+    samples: Annotated[
+        int | None, typer.Option(min=1, help="Samples a volume; their mean is written.")
+    ] = None,
+    steps: Annotated[int | None, typer.Option(min=1, help="Network calls a sample.")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Seed of the samples' noise.")] = None,
+    output_space: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="MNI (default), native (the T1w's own grid; needs what relapet preprocess keeps) or both."
+        ),
+    ] = None,
+    threads: Threads = None,
+) -> None:
+    """Synthesize SUVr maps from MRI with a trained model. Not for clinical use."""
+    from relapet.tracers import get_tracer
+
+    check_level(level)
+    require_folder(source)
+    require_folder(model, "run folder")
+    _refuse_repeats([get_tracer(name).name for name in tracer or ()])
+    limit_threads(threads)
+
+    from relapet import api
+
+    given = {"count": samples, "steps": steps, "seed": seed}
+    settings = {key: value for key, value in given.items() if value is not None}
+    spaces = output_space or ["MNI"]
+    outcome = api.synthesize(source, out, model, tracer, participant_label, settings, terminal, spaces)
+    total = len(outcome.done) + len(outcome.failed)
+    terminal.say(f"{len(outcome.done)} of {total} visit{'s' * (total != 1)} written to {out}.")
+    exit_for_failures(outcome.failed)
+
+
+def _refuse_repeats(tracers: list[str]) -> None:
+    for name in tracers:
+        if tracers.count(name) > 1:
+            raise InputError(f"--tracer names {name} twice; name each tracer once.")
+
+
+@command("Example: `relapet import-weights checkpoint.pt run`")
+def import_weights(
+    terminal: Terminal,
+    checkpoint: Annotated[Path, typer.Argument(help="Checkpoint file of the published release.")],
+    run: Annotated[Path, typer.Argument(help="Run folder to write; must be empty or new.")],
+) -> None:
+    """Turn the authors' released checkpoint into a run folder that synthesize takes. Its output is no SUVr."""
+    require_file(checkpoint, "checkpoint")
+
+    from relapet import api
+
+    api.import_weights(checkpoint, run)
+    terminal.warn(str(api.Synthesizer.from_run(run, device="cpu").caution))
+    terminal.say(f"Run folder written to {run}.")

@@ -1,0 +1,111 @@
+"""The commands that show results: demo, evaluate, info."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from relapet.cli.command import (
+    Participants,
+    Threads,
+    command,
+    exit_for_failures,
+    show_evaluation,
+    show_settings,
+)
+from relapet.console import Terminal
+from relapet.files import require_empty, require_file, require_folder
+from relapet.threads import available_cores, limit_threads
+
+
+@command("Example: `relapet demo demo-output`")
+def demo(
+    terminal: Terminal,
+    out: Annotated[Path, typer.Argument(help="Folder to write; must be empty or new.")],
+    threads: Threads = None,
+) -> None:
+    """Simulate, train, synthesize, evaluate: the whole path in minutes on two CPU cores."""
+    require_empty(out, "demo's folder")
+    limit_threads(threads)
+
+    from relapet import api
+
+    result = api.demo(out, terminal, n_procs=threads or available_cores())
+    show_evaluation(terminal, result.out)
+
+
+@command(
+    "Example: `relapet evaluate cohort synthetic evaluation --phenotype cohort/phenotype/cognition.tsv "
+    "--outcome memory tau_positivity`"
+)
+def evaluate(
+    terminal: Terminal,
+    real: Annotated[Path, typer.Argument(help="Derivative with measured SUVr maps.")],
+    synthetic: Annotated[Path, typer.Argument(help="Derivative that relapet synthesize wrote.")],
+    out: Annotated[Path, typer.Argument(help="Folder for the tables.")],
+    compare: Annotated[
+        list[Path] | None, typer.Option(help="Another synthetic derivative, scored beside it.")
+    ] = None,
+    participant_label: Participants = None,
+    atlas: Annotated[
+        Path | None, typer.Option(help="Own atlas, NIfTI with a TSV (index, name) beside it.")
+    ] = None,
+    phenotype: Annotated[
+        Path | None, typer.Option(help="TSV with participant_id and outcomes to predict.")
+    ] = None,
+    outcome: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Columns of the phenotype (or tau_positivity, pib_positivity) to predict from MRI, "
+            "with synthetic and with measured PET."
+        ),
+    ] = None,
+    internal: Annotated[
+        Path | None,
+        typer.Option(help="Evaluation of the same methods on their own site; the drop from it is written."),
+    ] = None,
+) -> None:
+    """Score synthetic against measured PET: tables, statistics and figures, beside tracer_mean and the ceilings."""
+    for folder in (real, synthetic, *(compare or ())):
+        require_folder(folder)
+    for file, what in ((atlas, "atlas"), (phenotype, "phenotype table")):
+        if file is not None:
+            require_file(file, what)
+    if internal is not None:
+        require_folder(internal, "internal evaluation")
+
+    from relapet import api
+    from relapet.evaluation.config import EvaluationConfig
+
+    chosen = tuple(participant_label) if participant_label else None
+    config = EvaluationConfig(
+        atlas=atlas,
+        participants=chosen,
+        phenotype=phenotype,
+        outcomes=tuple(outcome or ()),
+        internal=internal,
+    )
+    result = api.evaluate(real, [synthetic, *(compare or [])], out, config, terminal)
+    show_evaluation(terminal, result.out)
+    problems = {f"{p.subject} {p.session} {p.tracer} {p.method}": p.reason for p in result.problems}
+    exit_for_failures(problems | result.unmet)
+
+
+@command("Example: `relapet info presets demo`")
+def info(
+    terminal: Terminal,
+    topic: Annotated[str, typer.Argument(help="methods, tracers, presets or samplers.")] = "tracers",
+    name: Annotated[str | None, typer.Argument(help="One of them, in full.")] = None,
+) -> None:
+    """Show which methods, tracers, presets and samplers there are, or all settings of one preset."""
+    from relapet import info as about
+
+    if topic == "presets" and name is not None:
+        about.require_preset(name)
+        from relapet.config import describe, load_config
+
+        show_settings(terminal, list(describe(load_config(name))))
+        return
+    terminal.show_table(about.listing(topic, name))

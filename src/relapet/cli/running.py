@@ -1,0 +1,68 @@
+"""Running the command line: every error becomes one sentence and an exit status."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import sys
+import traceback
+from collections.abc import Sequence
+
+import typer
+
+from relapet.cli.command import app
+from relapet.cli.words import option_words
+from relapet.errors import InputError, RelapetError, Stopped
+from relapet.threads import wait_passively
+
+_INTERRUPTED = 128 + signal.SIGINT
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit status."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    wait_passively()  # before any command imports torch
+    # Lightning tells each precision and process as it is set up; what matters of it stands in the settings.
+    logging.getLogger("lightning_fabric.utilities").setLevel(logging.WARNING)
+    try:
+        status = app(args=given, prog_name="relapet", standalone_mode=False)
+    except SystemExit as stop:
+        return stop.code if isinstance(stop.code, int) else 0
+    except typer.Abort:
+        status = _INTERRUPTED
+    except Exception as error:
+        if "--debug" in given:
+            traceback.print_exc()
+        elif sentence := _sentence(error):
+            print(f"relapet: error: {sentence}", file=sys.stderr)
+        return _status(error)
+    if status == _INTERRUPTED:
+        print("relapet: stopped by Ctrl-C; files are written whole or not at all.", file=sys.stderr)
+    return status if isinstance(status, int) else 0
+
+
+def _sentence(error: Exception) -> str:
+    """What the user is told, on one line; nothing where the parser has told it already."""
+    if isinstance(error, RelapetError):
+        return option_words(str(error))
+    if hasattr(error, "format_message"):  # the parser's own errors, of a class that typer keeps to itself
+        if type(error).__name__ == "NoArgsIsHelpError":
+            return ""
+        context = getattr(error, "ctx", None)
+        path = context.command_path if context is not None else "relapet"
+        message = " ".join(str(error.format_message()).split())
+        return f"{message.rstrip('.')}; see {path} --help."
+    if isinstance(error, MemoryError):
+        return "There is not enough memory; use a coarser grid, fewer processes or a larger machine."
+    return f"unexpected {type(error).__name__}: {error}; run again with --debug to see where."
+
+
+def _status(error: Exception) -> int:
+    if isinstance(error, Stopped):
+        return 128 + error.signal_number
+    return 2 if isinstance(error, InputError) or hasattr(error, "format_message") else 1
+
+
+def entry_point() -> None:
+    """Run the command line as a program."""
+    sys.exit(main())

@@ -1,0 +1,62 @@
+"""Files are whole or not there, with the permissions that any new file gets; folders are checked."""
+
+from __future__ import annotations
+
+import os
+import stat
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+from relapet.errors import InputError
+from relapet.files import atomic_path, require_empty, require_file, require_folder, write_text
+
+
+@pytest.fixture(params=[0o022, 0o077, 0o002])
+def umask(request: pytest.FixtureRequest) -> Iterator[int]:
+    before = os.umask(request.param)
+    yield request.param
+    os.umask(before)
+
+
+def test_files_obey_the_umask_whoever_writes_them(umask: int, tmp_path: Path) -> None:
+    write_text(tmp_path / "text", "x")
+    with atomic_path(tmp_path / "w.safetensors") as temporary:
+        save_file({"a": np.zeros(3)}, temporary)
+    with atomic_path(tmp_path / "private") as temporary:
+        handle, name = tempfile.mkstemp(dir=tmp_path)  # 0600, as libraries make their temporary files
+        os.close(handle)
+        Path(name).replace(temporary)
+    for path in tmp_path.iterdir():
+        assert stat.S_IMODE(path.stat().st_mode) == 0o666 & ~umask, path
+
+
+def test_a_writer_that_writes_nothing_or_fails_leaves_the_old_file(tmp_path: Path) -> None:
+    path = tmp_path / "a"
+    path.write_text("old")
+    with pytest.raises(FileNotFoundError), atomic_path(path):
+        pass
+    with pytest.raises(UnicodeEncodeError), atomic_path(path) as temporary:
+        temporary.write_text("half\udc00", encoding="utf-8")
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_what_must_be_there_and_what_must_not(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.touch()
+    assert require_folder(tmp_path) == tmp_path
+    assert require_file(file) == file
+    assert require_empty(tmp_path / "new") == tmp_path / "new"
+    with pytest.raises(InputError, match=r"The run folder .*file does not exist"):
+        require_folder(file, "run folder")
+    with pytest.raises(InputError, match=r"The atlas .* does not exist"):
+        require_file(tmp_path, "atlas")
+    with pytest.raises(InputError, match="is not empty"):
+        require_empty(tmp_path)
+    with pytest.raises(InputError, match="is a file"):
+        require_empty(file)

@@ -1,0 +1,51 @@
+"""Whether bfloat16 is fast here, by the processor's own words."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from relapet import hardware
+from relapet.hardware import has_fast_bfloat16, names_bfloat16
+
+AVX2 = "flags\t\t: fpu vme sse4_2 avx avx2 bmi1 bmi2 sha_ni\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "fast"),
+    [
+        (AVX2, False),
+        (AVX2.replace("avx2", "avx2 avx512f avx512_bf16"), True),
+        (AVX2.replace("avx2", "avx2 amx_bf16 amx_tile amx_int8"), True),
+        (AVX2.replace("avx2", "avx512_bf16_not"), False),
+        ("Features\t: fp asimd sve bf16 i8mm\n", True),
+        ("Features\t: fp asimd\n", False),
+        (AVX2.replace("avx2", "avx512_bf16") + AVX2, False),  # some of the cores only
+        ("", False),
+    ],
+)
+def test_the_flags_of_the_processor(text: str, fast: bool) -> None:
+    assert names_bfloat16(text) is fast
+
+
+def test_the_gpu_decides_where_there_is_one(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "cpuinfo").write_text(AVX2)
+    monkeypatch.setattr(hardware, "_CPU_INFO", tmp_path / "cpuinfo")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert has_fast_bfloat16() is False
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    for supported in (True, False):
+        monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True, s=supported: s)
+        assert has_fast_bfloat16() is supported
+
+
+def test_elsewhere_than_on_linux_torch_is_asked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(hardware, "_CPU_INFO", tmp_path / "none")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    for name in ("avx512_bf16", "amx_tile"):
+        monkeypatch.setattr(torch.cpu, f"_is_{name}_supported", lambda: False, raising=False)
+    assert has_fast_bfloat16() is False
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: True, raising=False)
+    assert has_fast_bfloat16() is True
