@@ -39,11 +39,11 @@ class RunConfig(Settings):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        needed = self.method.needs_prior
-        if needed is not None and self.data.prior != needed:
+        priors = self.method.priors
+        if self.data.prior not in priors:
             raise ValueError(
                 f"data.prior is {self.data.prior}, but the method {self.method.name} needs "
-                f"{needed}; set data.prior={needed}"
+                f"{' or '.join(priors)}; set data.prior={priors[-1]}"
             )
         return self
 

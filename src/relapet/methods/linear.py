@@ -7,7 +7,7 @@ hands it to every method that asks, so that here nothing is left but to give it 
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import Literal
 
 from pydantic import Field
 from torch import Tensor, nn
@@ -19,7 +19,11 @@ class LinearConfig(MethodConfig):
     """Settings of the closed-form regression; those of its fit are under data."""
 
     name: Literal["linear"] = Field("linear", description="the method")
-    needs_prior: ClassVar[Literal["mean", "linear"] | None] = "linear"
+
+    @property
+    def priors(self) -> tuple[str, ...]:
+        """It is the linear prior."""
+        return ("linear",)
 
 
 class Linear(Method):

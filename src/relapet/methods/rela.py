@@ -5,13 +5,13 @@ Source: Yu et al. 2026, arXiv:2602.21345. With ``adversarial_weight: 0`` it is F
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
 import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
-from torch.nn import functional
 
 from relapet.model.diffusion import scaled_linear_schedule
 from relapet.model.discriminator import Discriminator, DiscriminatorConfig
@@ -27,6 +27,7 @@ from relapet.model.interface import (
     OnStep,
     Phase,
     SampleSettings,
+    Targets,
     adam,
 )
 from relapet.model.losses import (
@@ -35,9 +36,15 @@ from relapet.model.losses import (
     PenaltyReduction,
     annealed,
     gradient_penalty,
+    regional_error,
+    weighted_mean,
 )
-from relapet.model.parametrisation import Prediction, parametrised
+from relapet.model.noise import NoiseShape, noise_of_remainders
+from relapet.model.parametrisation import Prediction, Remainder, parametrised
 from relapet.model.samplers import SAMPLERS
+
+REGION_MM = 16.0
+"""Edge of the cubes of `RelaConfig.regional_weight`: about that of a cortical VOI."""
 
 
 class RelaConfig(MethodConfig):
@@ -61,6 +68,24 @@ class RelaConfig(MethodConfig):
         lt=1,
         description="SD of the residual, 1 being half the SUVr window: the network then sees what x_t says of it, "
         "and adds to that in units of what is still unknown (EDM's preconditioning); 0: plain x0",
+    )
+    noise: Literal["white", "shaped"] = Field(
+        "white",
+        description="white: as published; shaped: of the covariance of what the prior leaves, which is then what is "
+        "predicted (needs data.prior)",
+    )
+    tracers: Targets = Field(
+        "one", description="one: a tracer a call, as published; all: every tracer in one call"
+    )
+    mean_share: float = Field(
+        0,
+        ge=0,
+        lt=1,
+        description="share of training volumes at pure noise of which nothing is shown: one call then gives the "
+        "conditional mean (shaped noise)",
+    )
+    regional_weight: float = Field(
+        0, ge=0, description="weight of the squared error of means over cubes of 16 mm (shaped noise)"
     )
     target_weight: float = Field(
         1.0, ge=0, description="weight of the squared error of the prediction (L_noise for eps)"
@@ -87,7 +112,18 @@ class RelaConfig(MethodConfig):
     def _check(self) -> RelaConfig:
         if self.residual_sd and self.prediction != "x0":
             raise ValueError(f"residual_sd needs prediction: x0, not {self.prediction}")
+        if self.noise == "white" and (self.mean_share or self.regional_weight):
+            raise ValueError("mean_share and regional_weight need noise: shaped")
+        if self.noise == "shaped" and (self.residual_sd or self.prediction != "x0"):
+            raise ValueError(
+                "noise: shaped has a preconditioning of its own; leave prediction and residual_sd out"
+            )
         return self
+
+    @property
+    def priors(self) -> tuple[str, ...]:
+        """Noise of the shape of what a prior leaves needs one."""
+        return ("mean", "linear") if self.noise == "shaped" else ("none", "mean", "linear")
 
 
 @dataclass(frozen=True)
@@ -95,6 +131,8 @@ class _Step:
     """What the two players share within one training step."""
 
     batch: Batch
+    weight: Tensor | None
+    """Of each voxel in the losses, broadcast to ``(B, K, X, Y, Z)``; None: all count the same."""
     target: Tensor
     prediction: Tensor
     x0_hat: Tensor
@@ -110,12 +148,40 @@ class Rela(Method):
     deployed = ("generator",)
 
     def __init__(self, config: RelaConfig, facts: DataFacts) -> None:
-        self.config = config
+        self.config, self.facts, self.targets = config, facts, config.tracers
         self.schedule = scaled_linear_schedule(config.timesteps, config.beta_first, config.beta_last)
-        self.parametrisation = parametrised(self.schedule, config.prediction, facts.prior, config.residual_sd)
-        self.networks = nn.ModuleDict({"generator": Generator(config.generator, facts)})
+        self.noise: dict[int, NoiseShape] = {}
+        self.parametrisation = (
+            Remainder(self.schedule, "x0", self.noise)
+            if config.noise == "shaped"
+            else parametrised(self.schedule, config.prediction, facts.prior, config.residual_sd)
+        )
+        self.networks = nn.ModuleDict({"generator": Generator(config.generator, facts, self.targets)})
         if config.adversarial_weight > 0:
             self.networks["discriminator"] = Discriminator(config.discriminator, facts)
+
+    def fit(self, training: Iterable[Batch]) -> None:
+        """Find the shape of what the prior leaves."""
+        if self.config.noise == "shaped":
+            self.noise.update(noise_of_remainders(training, self.facts.voxel_mm))
+
+    def fitted(self) -> dict[str, Tensor]:
+        """The noise's shape of each tracer, by its index."""
+        return {
+            f"{index}.{name}": tensor
+            for index, shape in self.noise.items()
+            for name, tensor in shape.to_tensors().items()
+        }
+
+    def load_fitted(self, found: Mapping[str, Tensor]) -> None:
+        """Take the noise's shapes; raises KeyError or ValueError where they are another method's."""
+        if self.config.noise == "white":
+            super().load_fitted(found)
+            return
+        for index in sorted({name.partition(".")[0] for name in found}):
+            parts = {name.partition(".")[2]: t for name, t in found.items() if name.startswith(f"{index}.")}
+            shape = NoiseShape.from_tensors(parts, self.facts.shape, self.facts.voxel_mm)
+            self.noise[int(index)] = shape
 
     def phases(self) -> list[Phase]:
         """The critic first, then the generator on the same clean prediction."""
@@ -134,60 +200,106 @@ class Rela(Method):
         return [discriminator, generator]
 
     def forward(self, batch: Batch, draws: Draws, step: int) -> _Step:
-        """Draw ``t`` and ``eps``, and predict."""
+        """Draw ``t`` and noise, and predict."""
+        condition, form = batch.condition, self.parametrisation
         t = draws.integers(self.config.timesteps).to(batch.pet.device)
-        eps = draws.normal(batch.pet)
-        x_t = self.schedule.mix(batch.pet, eps, t)
-        prediction = self.parametrisation.predict(self.networks["generator"], x_t, t, batch.condition)
-        x0_hat = self.parametrisation.clean(prediction, x_t, t).clamp(-1, 1)
-        target = self.parametrisation.target(batch.pet, eps, t)
-        return _Step(batch, target, prediction, x0_hat, t, step)
+        eps = form.fresh(draws, condition)
+        if self.config.mean_share:
+            blank = (draws.uniform() < self.config.mean_share).to(t.device)
+            t = torch.where(blank, self.config.timesteps - 1, t)
+            eps = torch.where(blank[:, None, None, None, None], 0.0, eps)
+        else:
+            blank = torch.zeros_like(t, dtype=torch.bool)
+        x_0 = form.walked(batch.pet, condition)
+        x_t = torch.where(blank[:, None, None, None, None], 0.0, self.schedule.mix(x_0, eps, t))
+        prediction = form.predict(self.networks["generator"], x_t, t, condition)
+        x0_hat = form.finished(form.clean(prediction, x_t, t, condition), condition)
+        target = form.target(x_0, eps, t, condition)
+        return _Step(batch, self._weight(batch), target, prediction, x0_hat, t, step)
+
+    def _weight(self, batch: Batch) -> Tensor | None:
+        """Voxels of tracers that are there; beside shaped noise, which is the brain's, those of the brain."""
+        present = batch.present[:, :, None, None, None].to(batch.pet)
+        if self.config.noise == "shaped":
+            return present * (batch.condition.mri > -1).any(dim=1, keepdim=True)
+        return present if self.targets == "all" else None
 
     def _generator_loss(self, step: _Step) -> Losses:
         """L_G = L_noise + L_image + lambda L_advG."""
         c = self.config
         losses = {
-            "target": functional.mse_loss(step.prediction, step.target),
-            "image": functional.l1_loss(step.x0_hat, step.batch.pet),
+            "target": weighted_mean((step.prediction - step.target).square(), step.weight),
+            "image": weighted_mean((step.x0_hat - step.batch.pet).abs(), step.weight),
         }
         total = c.target_weight * losses["target"] + c.image_weight * losses["image"]
+        if c.regional_weight and step.weight is not None:
+            error, cube = step.prediction - step.target, max(1, round(REGION_MM / self.facts.voxel_mm))
+            losses["regional"] = regional_error(error, step.weight, cube)
+            total = total + c.regional_weight * losses["regional"]
         if "discriminator" in self.networks and step.number >= c.adversarial_start:
-            critic, batch = self.networks["discriminator"], step.batch
-            fake = critic(step.x0_hat, batch.condition, step.t)
+            fake, real, condition, t = self._judged(step)
+            critic = self.networks["discriminator"]
+            fake_logits = critic(fake, condition, t)
             with torch.no_grad():
-                real = critic(batch.pet, batch.condition, step.t)
+                real_logits = critic(real, condition, t)
             loss = ADVERSARIAL_LOSSES[c.adversarial_loss].generator
-            losses["adversarial"] = loss(fake_logits=fake, real_logits=real)
+            losses["adversarial"] = loss(fake_logits=fake_logits, real_logits=real_logits)
             total = total + c.adversarial_weight * losses["adversarial"]
         return {"total": total, **losses}
 
     def _discriminator_loss(self, step: _Step) -> Losses:
         """L_D = softplus(-(D(x_0) - D(x0_hat))) + gamma/2 (R1 + R2)."""
-        c, batch, critic = self.config, step.batch, self.networks["discriminator"]
+        c, critic = self.config, self.networks["discriminator"]
+        fake, real, condition, t = self._judged(step)
         penalised = c.penalty_weight > 0
-        real_input = batch.pet.detach().requires_grad_(penalised)
-        fake_input = step.x0_hat.detach().requires_grad_(penalised)
-        real = critic(real_input, batch.condition, step.t)
-        fake = critic(fake_input, batch.condition, step.t)
+        real_input = real.detach().requires_grad_(penalised)
+        fake_input = fake.detach().requires_grad_(penalised)
+        real_logits, fake_logits = critic(real_input, condition, t), critic(fake_input, condition, t)
         loss = ADVERSARIAL_LOSSES[c.adversarial_loss].discriminator
-        losses = {"adversarial": loss(real_logits=real, fake_logits=fake)}
+        losses = {"adversarial": loss(real_logits=real_logits, fake_logits=fake_logits)}
         total = losses["adversarial"]
         if penalised:
-            losses["r1"] = gradient_penalty(real, real_input, c.penalty_reduction)
-            losses["r2"] = gradient_penalty(fake, fake_input, c.penalty_reduction)
+            losses["r1"] = gradient_penalty(real_logits, real_input, c.penalty_reduction)
+            losses["r2"] = gradient_penalty(fake_logits, fake_input, c.penalty_reduction)
             gamma = annealed(c.penalty_weight, step.number - c.adversarial_start, c.penalty_anneal_steps)
             total = total + gamma / 2 * (losses["r1"] + losses["r2"])
         return {"total": total, **losses}
 
+    def _judged(self, step: _Step) -> tuple[Tensor, Tensor, Condition, Tensor]:
+        """Predicted and measured PET, condition and timestep as the critic sees them: one tracer a volume."""
+        batch = step.batch
+        if self.targets == "one":
+            return step.x0_hat, batch.pet, batch.condition, step.t
+        volume = batch.present.nonzero()[:, 0]
+        condition = Condition(
+            batch.condition.mri[volume], None, batch.condition.tracer[batch.present][:, None]
+        )
+        fake, real = (pet[batch.present][:, None] for pet in (step.x0_hat, batch.pet))
+        return fake, real, condition, step.t[volume]
+
+    def expected(self, condition: Condition) -> Tensor | None:
+        """One call at t = T - 1 with nothing shown, which training makes the conditional mean."""
+        if not self.config.mean_share:
+            return None
+        nothing = condition.volumes()
+        t = torch.full((len(nothing),), self.config.timesteps - 1, device=nothing.device)
+        return self._clean(nothing, t, condition)
+
+    def _clean(self, x_t: Tensor, t: Tensor, condition: Condition) -> Tensor:
+        """The PET in [-1, 1]."""
+        form = self.parametrisation
+        prediction = form.predict(self.networks["generator"], x_t, t, condition)
+        return form.finished(form.clean(prediction, x_t, t, condition), condition)
+
     def sample(
         self, condition: Condition, settings: SampleSettings, draws: Draws, on_step: OnStep | None = None
     ) -> Tensor:
-        """Walk from white noise to a volume."""
-        generator, volumes = self.networks["generator"], condition.volumes()
+        """Walk from noise to a volume."""
+        form = self.parametrisation
 
         def denoise(x_t: Tensor, t: Tensor) -> Tensor:
-            prediction = self.parametrisation.predict(generator, x_t, t, condition)
-            return self.parametrisation.clean(prediction, x_t, t).clamp(-1, 1)
+            return form.walked(self._clean(x_t, t, condition), condition)
 
         sampler = SAMPLERS[settings.sampler]
-        return sampler(denoise, self.schedule, lambda: draws.normal(volumes), settings.steps, on_step)
+        x_0 = sampler(denoise, self.schedule, lambda: form.fresh(draws, condition), settings.steps, on_step)
+        return form.finished(x_0, condition)

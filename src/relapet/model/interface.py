@@ -186,8 +186,11 @@ class MethodConfig(Settings):
     """Settings of a method; each method's own class adds to these."""
 
     name: str
-    needs_prior: ClassVar[Literal["mean", "linear"] | None] = None
-    """The prior that the method cannot do without; None where any will do, or none."""
+
+    @property
+    def priors(self) -> tuple[str, ...]:
+        """The settings of data.prior that the method can work with."""
+        return ("none", "mean", "linear")
 
 
 class Method(ABC):
@@ -235,6 +238,10 @@ class Method(ABC):
         self, condition: Condition, settings: SampleSettings, draws: Draws, on_step: OnStep | None = None
     ) -> Tensor:
         """Synthetic PET in [-1, 1] by the SUVr window, ``(B, K, X, Y, Z)``, float32."""
+
+    def expected(self, condition: Condition) -> Tensor | None:
+        """The conditional mean in one call, as `sample` gives a draw; None where the method only draws."""
+        return None
 
     def state_dict(self) -> dict[str, Any]:
         """What an exact resume needs besides networks and optimisers (an image pool, say): tensors and numbers."""

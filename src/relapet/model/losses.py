@@ -75,3 +75,18 @@ def annealed(weight: float, step: int, steps: int) -> float:
         return weight
     course = 0.5 * (1 + math.cos(math.pi * min(1.0, max(0.0, step / steps))))
     return weight * (0.1 + 0.9 * course)
+
+
+def weighted_mean(error: Tensor, weight: Tensor | None) -> Tensor:
+    """Mean of an error ``(B, K, X, Y, Z)`` over voxels by their weight, broadcast to it (None: all the same)."""
+    if weight is None:
+        return error.mean()
+    whole = weight.expand_as(error)
+    return (error * whole).sum() / whole.sum().clamp(min=1)
+
+
+def regional_error(error: Tensor, weight: Tensor, cube: int) -> Tensor:
+    """Mean square of an error's means over cubes of ``cube`` voxels, each by the weight that it holds."""
+    inside = functional.avg_pool3d(weight.expand_as(error), cube, ceil_mode=True)
+    means = functional.avg_pool3d(error * weight, cube, ceil_mode=True) / inside.clamp(min=1e-3)
+    return weighted_mean(means.square(), inside)

@@ -7,14 +7,16 @@ training target of what it predicts and the clean volume that the prediction sta
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+import torch
 from torch import Tensor
 
 from relapet.model.diffusion import Schedule
-from relapet.model.interface import Condition
+from relapet.model.interface import Condition, Draws
+from relapet.model.noise import NoiseShape
 
 Prediction = Literal["eps", "x0", "v"]
 """What is predicted: the noise, the clean volume, or v = sqrt(abar) eps - sqrt(1-abar) x_0."""
@@ -23,16 +25,28 @@ Network = Callable[[Tensor, Tensor, Condition], Tensor]
 
 @dataclass(frozen=True)
 class Raw:
-    """The network's output is the prediction itself."""
+    """The network's output is the prediction itself, of a volume in white noise."""
 
     schedule: Schedule
     kind: Prediction
+
+    def fresh(self, draws: Draws, condition: Condition) -> Tensor:
+        """Noise of the wanted volumes, ``(B, K, X, Y, Z)``."""
+        return draws.normal(condition.volumes())
+
+    def walked(self, pet: Tensor, condition: Condition) -> Tensor:
+        """The clean end of the walk that leads to a PET."""
+        return pet
+
+    def finished(self, x_0: Tensor, condition: Condition) -> Tensor:
+        """The PET in [-1, 1] that a walk ended at."""
+        return x_0.clamp(-1, 1)
 
     def predict(self, network: Network, x_t: Tensor, t: Tensor, condition: Condition) -> Tensor:
         """What `kind` names, ``(B, K, X, Y, Z)``."""
         return network(x_t, t, condition)
 
-    def target(self, x_0: Tensor, eps: Tensor, t: Tensor) -> Tensor:
+    def target(self, x_0: Tensor, eps: Tensor, t: Tensor, condition: Condition) -> Tensor:
         """What the prediction should be."""
         if self.kind == "eps":
             return eps
@@ -41,8 +55,8 @@ class Raw:
         signal, noise = self.schedule.signal_and_noise(t, x_0)
         return signal * eps - noise * x_0
 
-    def clean(self, prediction: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
-        """The clean volume ``x0_hat`` that a prediction stands for, not clamped."""
+    def clean(self, prediction: Tensor, x_t: Tensor, t: Tensor, condition: Condition) -> Tensor:
+        """The clean end ``x0_hat`` that a prediction stands for, not clamped."""
         if self.kind == "x0":
             return prediction
         signal, noise = self.schedule.signal_and_noise(t, x_t)
@@ -76,6 +90,55 @@ class Preconditioned(Raw):
         prior = _prior(condition)
         known, unknown = wiener(self.schedule, x_t, prior, t, self.sd)
         return prior + known + unknown * network(known / self.sd, t, condition)
+
+
+@dataclass(frozen=True)
+class Remainder(Raw):
+    """The walk is that of the remainder r = PET - prior, in noise of r's own covariance (`relapet.model.noise`).
+
+    Then E[r | x_t] is ``sqrt(abar) x_t`` at every scale for who knows nothing of the person, and one scalar a tracer
+    preconditions all: ``r_hat = sqrt(abar) x_t + sqrt(1 - abar) s F(x_t / s)``, where F is asked for a number of
+    deviation 1 at every t. A network that gives 0 samples the right spread.
+    """
+
+    noise: Mapping[int, NoiseShape]
+    """By tracer index."""
+
+    def fresh(self, draws: Draws, condition: Condition) -> Tensor:
+        """Noise of each tracer's shape, ``(B, K, X, Y, Z)``."""
+        rows = condition.tracer.tolist()
+        volumes = [
+            torch.stack([self.noise[index].draw(generator) for index in row])
+            for row, generator in zip(rows, draws.generators, strict=True)
+        ]
+        return torch.stack(volumes).to(condition.mri.device)
+
+    def walked(self, pet: Tensor, condition: Condition) -> Tensor:
+        """The remainder."""
+        return pet - _prior(condition)
+
+    def finished(self, x_0: Tensor, condition: Condition) -> Tensor:
+        """The prior and a remainder."""
+        return (_prior(condition) + x_0).clamp(-1, 1)
+
+    def predict(self, network: Network, x_t: Tensor, t: Tensor, condition: Condition) -> Tensor:
+        """F, ``(B, K, X, Y, Z)``."""
+        return network(x_t / self.scale(condition), t, condition)
+
+    def target(self, x_0: Tensor, eps: Tensor, t: Tensor, condition: Condition) -> Tensor:
+        """``(r - sqrt(abar) x_t) / (sqrt(1 - abar) s)``."""
+        signal, noise = self.schedule.signal_and_noise(t, x_0)
+        return (noise * x_0 - signal * eps) / self.scale(condition)
+
+    def clean(self, prediction: Tensor, x_t: Tensor, t: Tensor, condition: Condition) -> Tensor:
+        """The remainder that a prediction stands for."""
+        signal, noise = self.schedule.signal_and_noise(t, x_t)
+        return signal * x_t + noise * self.scale(condition) * prediction
+
+    def scale(self, condition: Condition) -> Tensor:
+        """s, ``(B, K, 1, 1, 1)``."""
+        scales = [[self.noise[index].scale for index in row] for row in condition.tracer.tolist()]
+        return torch.tensor(scales, device=condition.mri.device)[:, :, None, None, None]
 
 
 def wiener(schedule: Schedule, x_t: Tensor, centre: Tensor, t: Tensor, sd: float) -> tuple[Tensor, Tensor]:

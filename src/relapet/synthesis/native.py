@@ -37,9 +37,12 @@ def native_place(back: WayBack, fit: Affine, source_uri: str) -> Place:
 
 def bring_native(synthesis: Synthesis, back: WayBack, fit: Affine) -> Synthesis:
     """The same samples on the T1w's own grid, each interpolated once (linearly)."""
-    moved = [bring_back(_as_in_source(s, synthesis.affine, fit), back) for s in synthesis.samples]
-    samples = tuple(np.asarray(image.dataobj, dtype=np.float32) for image in moved)
-    return replace(synthesis, samples=samples, affine=moved[0].affine)
+    maps = [*synthesis.samples, *([] if synthesis.expected is None else [synthesis.expected])]
+    moved = [bring_back(_as_in_source(volume, synthesis.affine, fit), back) for volume in maps]
+    arrays = [np.asarray(image.dataobj, dtype=np.float32) for image in moved]
+    count = len(synthesis.samples)
+    expected = None if synthesis.expected is None else arrays[count]
+    return replace(synthesis, samples=tuple(arrays[:count]), expected=expected, affine=moved[0].affine)
 
 
 def _as_in_source(data: np.ndarray, affine: Affine, fit: Affine) -> nib.Nifti1Image:

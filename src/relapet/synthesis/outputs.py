@@ -77,7 +77,7 @@ def write_synthesis(
 
 
 def voi_tables(synthesis: Synthesis, place: Place) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """The VOI table (mean and SD over samples), and each sample's VOI means.
+    """The VOI table (of the mean map, with the SD over samples), and each sample's VOI means.
 
     A VOI is every voxel of its label, whatever the brain mask says, as in `relapet.evaluation.scores.voi`: a mask that
     differs from person to person must not move the mean.
@@ -89,7 +89,7 @@ def voi_tables(synthesis: Synthesis, place: Place) -> tuple[pd.DataFrame, pd.Dat
     head = pd.DataFrame({"index": indices, "name": [names[i] for i in indices]}, index=indices)
     many = len(synthesis.samples) > 1
     table = head.assign(
-        mean=per_sample.mean(axis=1),
+        mean=pd.Series(atlas.means(np.asarray(synthesis.mean.dataobj))),
         sd=per_sample.std(axis=1, ddof=1) if many else float("nan"),
         volume=[volumes[i] for i in indices],
     )

@@ -213,6 +213,7 @@ def _sidecar(
             else {}
         ),
         "Samples": len(synthesis.samples),
+        "MeanBy": "one call at pure noise" if synthesis.expected is not None else "mean over samples",
         "Sources": [_uri(source, path) for path in sources],
         "SoftwareVersions": environment(),
         "Generated": now(),

@@ -41,11 +41,14 @@ class Synthesis:
     tracer: TracerSpec
     affine: Affine
     """Voxel index to mm."""
+    expected: Volume | None = None
+    """The conditional mean in one call, SUVr, ``(X, Y, Z)``; None for a method that only draws."""
 
     @property
     def mean(self) -> nib.Nifti1Image:
-        """Mean over samples, SUVr."""
-        return nib.Nifti1Image(np.mean(self.samples, axis=0, dtype=np.float32), self.affine)
+        """The conditional mean, SUVr: the method's own where it has one, else the mean over samples."""
+        volume = np.mean(self.samples, axis=0, dtype=np.float32) if self.expected is None else self.expected
+        return nib.Nifti1Image(volume, self.affine)
 
     @property
     def sd(self) -> nib.Nifti1Image | None:
@@ -168,17 +171,16 @@ class Synthesizer:
         seeds = tuple(sample.seed + i for i in range(count))
         known = [self.tracer(tracer) for tracer in self.manifest.tracers]
         calls = [known] if self.method.targets == "all" else [[tracer] for tracer in tracers]
-        maps: dict[str, list[Volume]] = {tracer.name: [] for tracer in tracers}
+        found: dict[str, Synthesis] = {}
         for together in calls:
             condition = self._condition(mri, together)
-            for seed in seeds:
-                drawn = self._draw(condition, seed, sample, on_step)
-                for tracer, volume in zip(together, drawn, strict=True):
-                    if tracer.name in maps:
-                        suvr = np.maximum(model_to_suvr(volume, tracer.suvr_window), 0)
-                        maps[tracer.name].append(np.where(rim, suvr, 0).astype(np.float32))
-        affine = images.grid.affine
-        return {t.name: Synthesis(tuple(maps[t.name]), seeds, t, affine) for t in tracers}
+            expected = self._expected(condition)
+            drawn = [self._draw(condition, seed, sample, on_step) for seed in seeds]
+            for k, tracer in enumerate(together):
+                mean = None if expected is None else _suvr(expected[k], tracer, rim)
+                maps = tuple(_suvr(volumes[k], tracer, rim) for volumes in drawn)
+                found[tracer.name] = Synthesis(maps, seeds, tracer, images.grid.affine, mean)
+        return {tracer.name: found[tracer.name] for tracer in tracers}
 
     def _condition(self, mri: Volume, tracers: Sequence[TracerSpec]) -> Condition:
         prior = None
@@ -190,13 +192,30 @@ class Synthesizer:
         return Condition(torch.from_numpy(mri)[None], prior, index).to(self.device)
 
     @torch.no_grad()
+    def _expected(self, condition: Condition) -> Volume | None:
+        """The conditional mean of every tracer of the condition, ``(K, X, Y, Z)``; None for a method that draws."""
+        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.half):
+            volumes = self.method.expected(condition)
+        return None if volumes is None else _as_array(volumes)
+
+    @torch.no_grad()
     def _draw(self, condition: Condition, seed: int, sample: SampleConfig, on_step: OnStep | None) -> Volume:
         """One sample of every tracer of the condition, ``(K, X, Y, Z)``."""
         draws = Draws((torch.Generator().manual_seed(seed),))
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.half):
             volumes = self.method.sample(condition, sample, draws, on_step)
-        array: Volume = volumes[0].float().cpu().numpy()
-        return array
+        return _as_array(volumes)
+
+
+def _as_array(volumes: torch.Tensor) -> Volume:
+    array: Volume = volumes[0].float().cpu().numpy()
+    return array
+
+
+def _suvr(volume: Volume, tracer: TracerSpec, rim: Mask) -> Volume:
+    """A volume of the model as SUVr, which is never below 0 and 0 outside ``rim``."""
+    suvr = np.maximum(model_to_suvr(volume, tracer.suvr_window), 0)
+    return np.where(rim, suvr, 0).astype(np.float32)
 
 
 def _loaded(image: nib.Nifti1Image | str | Path | None) -> nib.Nifti1Image | None:

@@ -1,0 +1,219 @@
+"""Noise of the remainder's shape: Gaussian, with the covariance of what a prior leaves over.
+
+White noise averages out over a region, so that a noisy volume gives the regional mean away at nearly every timestep
+and a few-step sampler never puts any regional spread in. With noise of the remainder's own covariance every scale is
+noised at the same rate, and what a network that knows nothing samples has the right spread.
+
+    eta = sum_j z_j u_j + sd * sum_s w_s g_s,    z_j normal, g_s normal fields of unit variance smoothed to sigma_s
+
+u_j: leading components over participants, shrunk to the variance that left-out participants have along them (components
+fitted to few participants are too large along themselves). sd: what is left of each voxel's SD. w_s: weights of the
+smoothness, from the correlation of voxels some way apart.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+from scipy.optimize import nnls
+from torch import Tensor
+from torch.nn import functional
+
+from relapet.model.interface import Batch
+
+COMPONENTS = 32
+"""Most components of one tracer."""
+FOLDS = 5
+LAGS = (1, 2, 3, 4, 6, 8)
+"""Distances at which the correlation of voxels is measured, voxels."""
+SIGMAS_MM = (0.0, 3.0, 6.0, 12.0, 24.0)
+"""SDs of the Gaussians that white noise may be smoothed by; 0: not at all."""
+LATTICE_MM = 6.0
+"""About the spacing at which components are kept: they are smooth."""
+_LEAST_SHARE = 0.1
+"""Share of each voxel's variance that stays with the short-range noise, whatever the components take."""
+
+
+@dataclass(frozen=True)
+class NoiseShape:
+    """The covariance of one tracer's remainders on a grid."""
+
+    components: Tensor
+    """``(J, x, y, z)``, each as large as one SD of its share, on a lattice as fine as the grid or coarser."""
+    sd: Tensor
+    """SD of the short-range noise, ``(X, Y, Z)``."""
+    smooth: Tensor
+    """Weights ``(S,)`` of the Gaussians of `SIGMAS_MM`; their squares sum to 1."""
+    voxel_mm: float
+
+    @cached_property
+    def scale(self) -> float:
+        """Root mean square of the whole noise over voxels where there is any."""
+        total = self.variance()
+        return float(total[total > 0].mean().sqrt())
+
+    def variance(self) -> Tensor:
+        """Variance at each voxel, ``(X, Y, Z)``."""
+        return self.sd.square() + self._on_grid(self.components).square().sum(dim=0)
+
+    def draw(self, generator: torch.Generator) -> Tensor:
+        """One draw ``(X, Y, Z)`` in float32, on the CPU."""
+        z = torch.randn(len(self.components), generator=generator)
+        wide = self._on_grid(torch.einsum("j,jxyz->xyz", z, self.components.float())[None])[0]
+        short = torch.zeros_like(self.sd)
+        for weight, sigma in zip(self.smooth.tolist(), SIGMAS_MM, strict=True):
+            white = torch.randn(self.sd.shape, generator=generator)
+            if weight > 0:
+                short += weight * smoothed(white, sigma / self.voxel_mm)
+        return wide + self.sd * short
+
+    def _on_grid(self, volumes: Tensor) -> Tensor:
+        if volumes.shape[1:] == self.sd.shape or not len(volumes):
+            return volumes.float()
+        size = tuple(self.sd.shape)
+        fine = functional.interpolate(volumes[None].float(), size=size, mode="trilinear", align_corners=False)
+        return fine[0]
+
+    def to_tensors(self) -> dict[str, Tensor]:
+        """What `from_tensors` takes."""
+        return {"components": self.components, "sd": self.sd, "smooth": self.smooth}
+
+    @classmethod
+    def from_tensors(cls, found: Mapping[str, Tensor], shape: Sequence[int], voxel_mm: float) -> NoiseShape:
+        """The shape of `to_tensors`; raises KeyError or ValueError where it is none of this grid."""
+        components, sd, smooth = (found[name] for name in ("components", "sd", "smooth"))
+        if tuple(sd.shape) != tuple(shape) or components.ndim != 4 or smooth.shape != (len(SIGMAS_MM),):
+            raise ValueError("the noise's shape is of another grid")
+        if not all(bool(tensor.isfinite().all()) for tensor in (components, sd, smooth)):
+            raise ValueError("the noise's shape is not finite")
+        return cls(components, sd, smooth, voxel_mm)
+
+
+def smoothed(white: Tensor, sigma: float) -> Tensor:
+    """White noise ``(X, Y, Z)`` smoothed by a Gaussian of ``sigma`` voxels, its variance kept at 1."""
+    if sigma <= 0:
+        return white
+    reach = max(1, math.ceil(3 * sigma))
+    kernel = torch.exp(-0.5 * (torch.arange(-reach, reach + 1) / sigma).square())
+    kernel = kernel / kernel.square().sum().sqrt()
+    volume = white[None, None]
+    for axis in range(3):
+        shape, padding = [1, 1, 1, 1, 1], [0, 0, 0]
+        shape[2 + axis], padding[axis] = len(kernel), reach
+        volume = functional.conv3d(volume, kernel.view(shape), padding=padding)
+        # Less noise reaches the edges: what does is made up for.
+        reached = functional.conv1d(
+            torch.ones(1, 1, white.shape[axis]), kernel.square()[None, None], padding=reach
+        )
+        view = [1, 1, 1, 1, 1]
+        view[2 + axis] = -1
+        volume = volume / reached.sqrt().view(view)
+    return volume[0, 0]
+
+
+def fit_noise(remainders: Tensor, brain: Tensor, voxel_mm: float) -> NoiseShape:
+    """The shape of some remainders ``(N, X, Y, Z)``, each of another participant; nothing varies outside ``brain``.
+
+    With fewer than `FOLDS` participants there are no components, since nothing would tell how large they are.
+    """
+    n, shape = len(remainders), tuple(remainders.shape[1:])
+    inside = remainders.float() * brain
+    total = inside.square().mean(dim=0)
+    stride = max(1, round(LATTICE_MM / voxel_mm - 0.01))
+    coarse = functional.avg_pool3d(inside[:, None], stride, ceil_mode=True)[:, 0] if stride > 1 else inside
+    components = _components(coarse.reshape(n, -1).numpy().astype(np.float64))
+    lattice = torch.from_numpy(components.reshape(-1, *coarse.shape[1:])).float()
+    bare = NoiseShape(lattice, torch.zeros(shape), _unsmoothed(), voxel_mm)
+    explained = bare.variance()
+    # Where the components would take more than there is, they are no more than that.
+    sd = torch.maximum(total - explained, _LEAST_SHARE * total).sqrt() * brain
+    smooth = _smoothness(inside, bare, sd, brain, voxel_mm)
+    return NoiseShape(lattice.half(), sd, smooth, voxel_mm)
+
+
+def _unsmoothed() -> Tensor:
+    weights = torch.zeros(len(SIGMAS_MM))
+    weights[0] = 1
+    return weights
+
+
+def _components(rows: np.ndarray) -> np.ndarray:
+    """Leading components ``(J, V)`` of remainders ``(N, V)``, each as long as its SD among participants left out."""
+    n = len(rows)
+    most = min(COMPONENTS, n * (FOLDS - 1) // FOLDS - 1)
+    if n < FOLDS or most < 1:
+        return np.zeros((0, rows.shape[1]))
+    gram = rows @ rows.T
+    held_out, own = np.zeros(most), np.zeros(most)
+    for fold in range(FOLDS):
+        out = np.arange(n) % FOLDS == fold
+        values, vectors = _leading(gram[np.ix_(~out, ~out)], most)
+        own += values / (~out).sum()
+        # Along v_j = rows' a_j / sqrt(l_j) a left-out row has the coordinate gram . a_j / sqrt(l_j).
+        held_out += np.square(gram[np.ix_(out, ~out)] @ vectors / np.sqrt(values)).mean(axis=0)
+    values, vectors = _leading(gram, most)
+    kept = np.minimum.accumulate(np.clip(held_out / own, 0, 1))
+    lengths = np.sqrt(values / n * kept)
+    directions = (rows.T @ vectors / np.sqrt(values)).T
+    found: np.ndarray = directions * lengths[:, None]
+    return found
+
+
+def _leading(gram: np.ndarray, most: int) -> tuple[np.ndarray, np.ndarray]:
+    """The largest eigenvalues ``(J,)`` of a Gram matrix and their vectors ``(N, J)``, largest first."""
+    values, vectors = np.linalg.eigh(gram)
+    order = np.argsort(values)[::-1][:most]
+    return np.maximum(values[order], 1e-12 * values.max()), vectors[:, order]
+
+
+def _smoothness(inside: Tensor, bare: NoiseShape, sd: Tensor, brain: Tensor, voxel_mm: float) -> Tensor:
+    """Weights of `SIGMAS_MM` whose mixture correlates as the remainders do beyond their components.
+
+    Two voxels d apart in white noise smoothed by sigma correlate by exp(-d^2 / (4 sigma^2)).
+    """
+    components = bare._on_grid(bare.components)
+    wanted = []
+    for lag in LAGS:
+        products, expected = [], []
+        for axis in range(3):
+            one, other = (_shifted(sd * brain, axis, lag, first) for first in (True, False))
+            both = (one > 0) & (other > 0)
+            a, b = (_shifted(inside, axis + 1, lag, first) for first in (True, False))
+            c, d = (_shifted(components, axis + 1, lag, first) for first in (True, False))
+            covariance = (a * b).mean(dim=0) - (c * d).sum(dim=0)
+            products.append(covariance[both].sum())
+            expected.append((one * other)[both].sum())
+        wanted.append(float(sum(products) / sum(expected)))
+    distance = np.array(LAGS) * voxel_mm
+    columns = [np.exp(-(distance**2) / (4 * s**2)) if s else np.zeros(len(LAGS)) for s in SIGMAS_MM]
+    # The squares sum to 1: a heavy row says so, and with it what is not smooth is white.
+    heavy = 10.0
+    matrix = np.vstack([np.stack(columns, axis=1), heavy * np.ones(len(SIGMAS_MM))])
+    squares, _ = nnls(matrix, np.array([*wanted, heavy]))
+    return torch.from_numpy(np.sqrt(squares / squares.sum())).float()
+
+
+def _shifted(volume: Tensor, axis: int, lag: int, first: bool) -> Tensor:
+    length = volume.shape[axis] - lag
+    return volume.narrow(axis, 0 if first else lag, length)
+
+
+def noise_of_remainders(training: Iterable[Batch], voxel_mm: float) -> dict[int, NoiseShape]:
+    """The shape of what the prior leaves of each tracer, by its index; ``training`` as in `Method.fit`."""
+    left: dict[int, list[Tensor]] = {}
+    brains: list[Tensor] = []
+    for batch in training:
+        prior = batch.condition.prior
+        if prior is None:
+            raise ValueError("noise: shaped needs a prior")
+        brains.append((batch.condition.mri[0] > -1).any(dim=0))
+        for k, index in enumerate(batch.condition.tracer[0].tolist()):
+            if batch.present[0, k]:
+                left.setdefault(index, []).append((batch.pet[0, k] - prior[0, k]).half())
+    brain = torch.stack(brains).float().mean(dim=0) > 0.5
+    return {index: fit_noise(torch.stack(volumes), brain, voxel_mm) for index, volumes in left.items()}
