@@ -11,6 +11,7 @@ from relapet.config import RunConfig, load_config
 from relapet.errors import InputError
 from relapet.evaluation.evaluate import Evaluation, Options
 from relapet.evaluation.evaluate import evaluate as evaluate_trees
+from relapet.imaging.bids import choose_visits
 from relapet.imaging.grid import get_grid
 from relapet.messages import Messages, Silent
 from relapet.preprocessing.pipeline import PreprocessConfig, PreprocessOutcome
@@ -23,7 +24,7 @@ from relapet.report.subjects import draw_subject
 from relapet.runs import RunFolder
 from relapet.simulation.as_scanned import AsScannedConfig, write_as_scanned
 from relapet.simulation.cohort import SimulationConfig, simulate_cohort
-from relapet.synthesis.synthesize import Outcome, Request, choose_visits, synthesize_dataset
+from relapet.synthesis.synthesize import Outcome, Request, synthesize_dataset
 from relapet.synthesis.synthesizer import Synthesizer
 from relapet.tracers import get_tracer
 from relapet.training.distributed import is_first_process

@@ -13,10 +13,9 @@ import numpy.typing as npt
 from relapet.data.volumes import MriScaling, load_condition, load_pet
 from relapet.errors import VolumeError
 from relapet.files import atomic_path, sha256
-from relapet.imaging.bids import VisitFiles
+from relapet.imaging.bids import VisitFiles, sidecar_path
 from relapet.imaging.grid import Grid
-from relapet.preprocessing.frames import sidecar_of
-from relapet.preprocessing.measured import is_model_ready
+from relapet.imaging.measured import is_model_ready
 from relapet.tracers import TracerSpec
 from relapet.types import Volume
 
@@ -48,7 +47,7 @@ class Cache:
             path = files.pet.get(tracer.name)
             if path is not None:
                 # How another pipeline's PET is read depends on what its sidecar says.
-                sources = [path] if is_model_ready(path) else [path, sidecar_of(path)]
+                sources = [path] if is_model_ready(path) else [path, sidecar_path(path)]
                 self._store(
                     f"{files.visit.stem} {tracer.name}", sources, partial(load_pet, path, tracer, self.grid)
                 )

@@ -10,9 +10,9 @@ import numpy as np
 from relapet.errors import InputError, SubjectError, VolumeError
 from relapet.imaging.bids import VisitFiles
 from relapet.imaging.grid import GRIDS, Grid, find_grid
-from relapet.imaging.nifti import load_volume
-from relapet.preprocessing.measured import is_model_ready, load_suvr
-from relapet.preprocessing.template_space import bring_to_grid
+from relapet.imaging.measured import is_model_ready, load_suvr
+from relapet.imaging.nifti import load_volume, require_contrast
+from relapet.imaging.template_space import bring_to_grid
 from relapet.tracers import TracerSpec
 from relapet.types import Mask, Volume
 
@@ -87,7 +87,9 @@ def load_on_grid(path: Path, grid: Grid) -> Volume:
 
 def load_pet(path: Path, tracer: TracerSpec, grid: Grid) -> Volume:
     """Measured SUVr on a grid: a model-ready map as it is, another pipeline's PET made so (see `load_suvr`)."""
-    return load_on_grid(path, grid) if is_model_ready(path) else load_suvr(path, tracer, grid)
+    if is_model_ready(path):
+        return require_contrast(load_on_grid(path, grid), path)
+    return load_suvr(path, tracer, grid)
 
 
 def load_condition(files: VisitFiles, grid: Grid, scaling: MriScaling = "robust") -> Volume:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from relapet.errors import InputError
 from relapet.files import read_json, sha256
-from relapet.imaging.bids import Visit, VisitFiles, index_derivative, training_mean_path
+from relapet.imaging.bids import Visit, VisitFiles, choose_visits, index_derivative, training_mean_path
 from relapet.imaging.derivatives import index_measured
 from relapet.tracers import TracerSpec, load_tracers
 from relapet.types import Json
@@ -90,13 +90,8 @@ def make_plan(real: Path, synthetic: Sequence[Path], participants: Sequence[str]
 
 
 def _chosen(index: list[VisitFiles], real: Path, participants: Sequence[str] | None) -> list[VisitFiles]:
-    if not participants:
-        return index
-    wanted = {label.removeprefix("sub-") for label in participants}
-    missing = wanted - {files.visit.subject for files in index}
-    if missing:
-        raise InputError(f"{real} has no participant {_some(missing)}; choose among its sub- folders.")
-    return [files for files in index if files.visit.subject in wanted]
+    chosen = set(choose_visits([files.visit for files in index], participants, real))
+    return [files for files in index if files.visit in chosen]
 
 
 def _maps(index: Iterable[VisitFiles]) -> dict[ScanKey, Path]:

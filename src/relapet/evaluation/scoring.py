@@ -18,8 +18,8 @@ from relapet.evaluation.matching import Scan
 from relapet.evaluation.spectra import MEASURED, SpectrumRows
 from relapet.evaluation.voi import RegionAtlas, RegionSums, brain_mask, default_atlas, sum_regions
 from relapet.imaging.grid import find_grid
+from relapet.imaging.measured import is_model_ready, load_model_ready, load_suvr
 from relapet.imaging.nifti import load_volume
-from relapet.preprocessing.measured import is_model_ready, load_suvr
 from relapet.tracers import TracerSpec
 from relapet.types import Labels, Mask, Volume
 
@@ -108,7 +108,7 @@ def score_scans(scans: Sequence[Scan], atlas: RegionAtlas, on_progress: Progress
 def _load_measured(scan: Scan) -> nib.Nifti1Image:
     """The measured SUVr map: as it is, or of another pipeline and brought to the grid of the synthetic ones."""
     if is_model_ready(scan.real):
-        return load_volume(scan.real)  # on whatever grid it lies
+        return load_model_ready(scan.real)  # on whatever grid it lies
     first = next(iter(scan.synthetic.values()))
     synthetic = load_volume(first)
     grid = find_grid(synthetic.shape, synthetic.affine)

@@ -23,7 +23,7 @@ from relapet.evaluation.statistics import bootstrap_mean
 from relapet.evaluation.voi import default_atlas, sum_regions
 from relapet.imaging.bids import VisitFiles, find_visits
 from relapet.imaging.grid import Grid
-from relapet.preprocessing.measured import load_measured
+from relapet.imaging.measured import load_measured
 from relapet.tracers import load_tracers
 
 Floats = npt.NDArray[np.float64]

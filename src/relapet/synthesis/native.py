@@ -11,7 +11,7 @@ from relapet.imaging.bids import NATIVE_SPACE
 from relapet.imaging.derivatives import WayBack
 from relapet.imaging.grid import GRIDS
 from relapet.imaging.template import Atlas, load_atlas
-from relapet.preprocessing.native import bring_back
+from relapet.imaging.transforms import bring_back
 from relapet.synthesis.outputs import Place
 from relapet.synthesis.synthesizer import Synthesis
 from relapet.types import Affine

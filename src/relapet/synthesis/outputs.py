@@ -10,10 +10,8 @@ import nibabel as nib
 import numpy as np
 import pandas as pd
 
-from relapet.files import atomic_path, write_json
-from relapet.imaging.bids import Visit
+from relapet.imaging.bids import Visit, write_image, write_table
 from relapet.imaging.grid import SPACE, Grid
-from relapet.imaging.nifti import save_volume
 from relapet.imaging.template import Atlas, load_atlas
 from relapet.synthesis.synthesizer import Synthesis
 from relapet.types import Affine, Json
@@ -67,17 +65,15 @@ def write_synthesis(
     for desc, (image, description, more) in maps.items():
         path = visit.pet(out, tracer, desc, place.space)
         data = np.asarray(image.dataobj)
-        save_volume(path, data, place.affine, description=description, code=place.code)
-        write_json(path.with_name(path.name.replace(".nii.gz", ".json")), {**sidecar, **more})
+        write_image(path, data, place.affine, {**sidecar, **more}, description, place.code)
     table, samples = voi_tables(synthesis, place)
     table_path = visit.voi_table(out, tracer, "synth", place.space)
+    columns: Json = {}
     if intervals is not None:
         table, columns = intervals.add(tracer.name, table)
-        if columns:
-            write_json(table_path.with_suffix(".json"), columns)
-    _write_tsv(table_path, table)
+    write_table(table_path, table, columns, "%.6g")
     if len(synthesis.samples) > 1:
-        _write_tsv(visit.voi_table(out, tracer, "synthsamples", place.space), samples)
+        write_table(visit.voi_table(out, tracer, "synthsamples", place.space), samples, None, "%.6g")
 
 
 def voi_tables(synthesis: Synthesis, place: Place) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -98,8 +94,3 @@ def voi_tables(synthesis: Synthesis, place: Place) -> tuple[pd.DataFrame, pd.Dat
         volume=[volumes[i] for i in indices],
     )
     return table, pd.concat([head, per_sample], axis=1)
-
-
-def _write_tsv(path: Path, table: pd.DataFrame) -> None:
-    with atomic_path(path) as temporary:
-        table.to_csv(temporary, sep="\t", index=False, na_rep="n/a", float_format="%.6g")

@@ -6,24 +6,25 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import nibabel as nib
 import numpy as np
 
 from relapet.errors import InputError, SubjectError
-from relapet.files import prepare_output_folder, write_json
+from relapet.files import prepare_output_folder
 from relapet.imaging.bids import (
     NATIVE_SPACE,
     Visit,
+    choose_visits,
     find_visits,
     training_mean_path,
     write_dataset_description,
+    write_image,
 )
 from relapet.imaging.derivatives import MniImages, WayBack, find_mni_images, find_way_back
 from relapet.imaging.grid import SPACE
-from relapet.imaging.nifti import load_volume, save_volume
+from relapet.imaging.nifti import load_volume, open_image, read_voxels, save_volume
+from relapet.imaging.template_space import bring_to_grid
+from relapet.imaging.transforms import load_ants
 from relapet.messages import Messages, Silent
-from relapet.preprocessing.spatial import load_ants
-from relapet.preprocessing.template_space import bring_to_grid
 from relapet.runs import environment, now
 from relapet.synthesis.config import SampleConfig
 from relapet.synthesis.native import bring_native, native_place
@@ -118,20 +119,6 @@ def _check_native(source: Path, visits: Sequence[Visit]) -> None:
     )
 
 
-def choose_visits(visits: Sequence[Visit], participants: Sequence[str] | None, source: Path) -> list[Visit]:
-    """The visits of the named participants (all where None); raises InputError for a participant not there."""
-    if participants is None:
-        return list(visits)
-    wanted = [label.removeprefix("sub-") for label in participants]
-    there = {visit.subject for visit in visits}
-    absent = [label for label in wanted if label not in there]
-    if absent:
-        raise InputError(
-            f"{source} has no participant {', '.join(absent)}; it has {', '.join(sorted(there)[:5])} ..."
-        )
-    return [visit for visit in visits if visit.subject in wanted]
-
-
 def _synthesize_visit(
     source: Path, out: Path, visit: Visit, synthesizer: Synthesizer, request: Request, messages: Messages
 ) -> None:
@@ -175,12 +162,10 @@ def _require_inputs(source: Path, found: MniImages, synthesizer: Synthesizer) ->
 
 
 def _write_native_mask(source: Path, out: Path, visit: Visit, back: WayBack) -> None:
-    image, path = nib.load(back.mask), visit.mask(out, NATIVE_SPACE)
-    save_volume(path, np.asarray(image.dataobj) > 0.5, image.affine, np.uint8, code=1)
-    write_json(
-        path.with_name(path.name.replace(".nii.gz", ".json")),
-        {"Type": "Brain", "SpatialReference": _uri(source, back.t1w), "Sources": [_uri(source, back.mask)]},
-    )
+    image = open_image(back.mask)
+    sources = {"SpatialReference": _uri(source, back.t1w), "Sources": [_uri(source, back.mask)]}
+    inside = read_voxels(back.mask, image) > 0.5
+    write_image(visit.mask(out, NATIVE_SPACE), inside, image.affine, {"Type": "Brain", **sources}, code=1)
 
 
 def _uri(source: Path, path: Path) -> str:

@@ -16,10 +16,10 @@ from relapet.data.volumes import BACKGROUND, MODALITIES, model_to_suvr, scale_mr
 from relapet.errors import InputError, SubjectError
 from relapet.imaging.grid import Grid, get_grid
 from relapet.imaging.nifti import load_volume
+from relapet.imaging.template_space import ReadyImages, bring_to_grid
 from relapet.methods import build_method
 from relapet.model.interface import Method
 from relapet.model.samplers import SAMPLERS, OnStep
-from relapet.preprocessing.template_space import ReadyImages, bring_to_grid
 from relapet.runs import Manifest, RunFolder
 from relapet.synthesis.config import SampleConfig
 from relapet.tracers import TracerSpec, get_tracer

@@ -15,7 +15,8 @@ from relapet.evaluation.summary import _check_ceiling
 from relapet.evaluation.tables import Results, Sampling
 from relapet.files import sha256
 from relapet.imaging.grid import GRIDS
-from relapet.imaging.nifti import load_volume, resample_to_grid, save_volume
+from relapet.imaging.nifti import load_volume, save_volume
+from relapet.imaging.resample import resample_to_grid
 from relapet.imaging.template import load_atlas, load_template
 from relapet.tracers import get_tracer
 
@@ -312,7 +313,7 @@ def test_images_outside_the_template_are_named(trees, tmp_path):
     far = np.diag([4.0, 4, 4, 1])
     far[:3, 3] = 5000
     path = measured.visits[0].pet(measured.root, get_tracer("tau"))
-    save_volume(path, np.ones((20, 20, 20), "f4"), far)
+    save_volume(path, np.random.default_rng(0).random((20, 20, 20)), far)
     with pytest.raises(InputError, match="no part of the template"):
         evaluate(measured.root, [measured.root], tmp_path / "out", FAST)
 

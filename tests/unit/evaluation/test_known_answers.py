@@ -8,9 +8,10 @@ from scipy import ndimage
 
 from relapet.evaluation.image_metrics import Pair, score
 from relapet.imaging.grid import GRIDS
+from relapet.imaging.resample import FWHM_PER_SD
 from relapet.imaging.template import load_template
 from relapet.simulation.cohort import SimulatedSubject, SimulationConfig, simulate_subject
-from relapet.simulation.scanner import FWHM_PER_SD, SITES, Site, override_scanners, pet_noise
+from relapet.simulation.scanner import SITES, Site, override_scanners, pet_noise
 from relapet.tracers import TracerSpec, simulated_tracers
 from relapet.types import Volume
 

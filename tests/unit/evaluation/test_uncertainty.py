@@ -188,7 +188,8 @@ def test_files_in_tables_out(tmp_path):
 def test_a_measured_map_that_cannot_be_read_is_told_and_left_out(tmp_path):
     tracer, grid = get_tracer("tau"), GRIDS["4mm"]
     for label in ("01", "02"):
-        save_volume(Visit(label).pet(tmp_path, tracer), np.ones(grid.shape), grid.affine)
+        suvr = np.random.default_rng(0).random(grid.shape)
+        save_volume(Visit(label).pet(tmp_path, tracer), suvr, grid.affine)
     path = Visit("02").pet(tmp_path, tracer)
     path.write_bytes(path.read_bytes()[:500])
     told: list[str] = []

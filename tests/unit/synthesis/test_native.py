@@ -13,11 +13,11 @@ from scipy import ndimage
 
 from relapet.api import synthesize
 from relapet.cli import main
+from relapet.imaging import transforms
 from relapet.imaging.bids import NATIVE_SPACE, Visit
 from relapet.imaging.grid import GRIDS, SPACE
 from relapet.imaging.nifti import save_volume
 from relapet.imaging.template import load_atlas, load_template
-from relapet.preprocessing import spatial
 from relapet.preprocessing.names import Names
 from relapet.tracers import get_tracer
 
@@ -166,14 +166,14 @@ def test_without_antspy_native_space_is_refused(
         raise ImportError(f"No module named {name!r}")
 
     add_native_files(toy, transform=False)
-    monkeypatch.setattr(spatial, "import_module", absent)
-    spatial.load_ants.cache_clear()
+    monkeypatch.setattr(transforms, "import_module", absent)
+    transforms.load_ants.cache_clear()
     out = tmp_path / "out"
     arguments = ["synthesize", str(toy), str(out), "participant", "--model", str(tiny_run)]
     try:
         assert main([*arguments, "--output-space", "native"]) == 2
     finally:
-        spatial.load_ants.cache_clear()
+        transforms.load_ants.cache_clear()
     assert "pip install 'relapet[preprocess]'" in capsys.readouterr().err
     assert not out.exists()
 
