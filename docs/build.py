@@ -23,8 +23,8 @@ or underscores. An option shown with dots takes several values, `--tracer tau pi
 
 Threads: as many as the cores that a process may use, by its affinity, its control group's quota and
 `SLURM_CPUS_PER_TASK`; `OMP_NUM_THREADS` or `--threads` sets another number. Waiting threads sleep
-(`OMP_WAIT_POLICY=PASSIVE`, `KMP_BLOCKTIME=0`), so that a core that others use too costs little; set one of these variables to
-have it otherwise.
+(`OMP_WAIT_POLICY=PASSIVE`, `KMP_BLOCKTIME=0`), so that a core that others use too costs little; set one of these
+variables to have it otherwise.
 """
 _EVERYWHERE = {"quiet", "debug", "version", "help"}
 _LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)|<img[^>]*\ssrc=\"([^\"]+)\"")
