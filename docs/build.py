@@ -20,6 +20,11 @@ Written by `make docs` from the commands' own `--help`; change the text there.
 
 Every command also takes `--quiet` (`-q`), `--debug`, `--version` and `--help` (`-h`). Option names take hyphens
 or underscores. An option shown with dots takes several values, `--tracer tau pib`, or is given several times.
+
+Threads: as many as the cores that a process may use, by its affinity, its control group's quota and
+`SLURM_CPUS_PER_TASK`; `OMP_NUM_THREADS` or `--threads` sets another number. Waiting threads sleep
+(`OMP_WAIT_POLICY=PASSIVE`, `KMP_BLOCKTIME=0`), so that a core that others use too costs little; set one of these
+variables to have it otherwise.
 """
 _EVERYWHERE = {"quiet", "debug", "version", "help"}
 _LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)|<img[^>]*\ssrc=\"([^\"]+)\"")

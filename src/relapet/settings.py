@@ -80,7 +80,6 @@ def fault(error: ValidationError, kind: type[BaseModel]) -> str:
     """The first fault of settings of a kind as one sentence, with the setting's dotted name and the mend."""
     first = error.errors(include_url=False)[0]
     key = _key(first["loc"], kind)
-    words = _WORDS.get(first["type"])
     if (
         first["type"] == "value_error"
     ):  # one of our own checks: it names the settings itself, or stands at one
@@ -93,8 +92,14 @@ def fault(error: ValidationError, kind: type[BaseModel]) -> str:
     if first["type"].startswith("union_tag"):
         return _no_kind(key, first["ctx"])
     where = _quoted(key) if key else "What was given for the settings"
-    mend = "give another value" if words is None else words(first)
-    return f"{where} is {shortened(first['input'])}; {mend}."
+    return f"{where} {refusal(first)}"
+
+
+def refusal(found: ErrorDetails) -> str:
+    """What follows the name of a value that cannot be used, such as ``is 0; give 1 or more``."""
+    words = _WORDS.get(found["type"])
+    mend = "give another value" if words is None else words(found)
+    return f"is {shortened(found['input'])}; {mend}."
 
 
 def shortened(value: object) -> str:

@@ -12,7 +12,7 @@ from types import ModuleType
 import pytest
 import typer.main
 
-from relapet.cli import app, normalise
+from relapet.cli import app
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -53,7 +53,7 @@ def documented_commands() -> list[str]:
 @pytest.mark.parametrize("call", documented_commands())
 def test_every_documented_call_is_understood(call: str) -> None:
     """Its command, arguments and options exist; nothing is run."""
-    name, *arguments = normalise(shlex.split(call)[1:])
+    name, *arguments = shlex.split(call)[1:]
     command = typer.main.get_command(app).commands[name]  # type: ignore[attr-defined]
     context = command.make_context(name, arguments)
     assert context.params

@@ -205,7 +205,7 @@ def test_a_participant_who_is_not_there(
         (["train", "nowhere", "run", "--preset", "demo"], "does not exist"),
         (["train", "nowhere", "run", "--preset", "none"], "demo"),
         (["train", "nowhere", "run"], "--preset"),
-        (["train", "nowhere", "run", "--preset", "demo", "--set", "train.stepz=3"], "train.stepz"),
+        (["train", ".", "run", "--preset", "demo", "--set", "train.stepz=3"], "train.stepz"),
         (["train", "nowhere", "run", "--preset", "demo", "--set", "train.steps"], "key=value"),
         (["train", "nowhere", "run", "--preset", "demo", "--config", "missing.yaml"], "missing.yaml"),
         (["simulate", "out", "--grid", "7mm"], "2.5mm"),
@@ -235,15 +235,16 @@ def test_unusable_calls(
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        (["--atlas", "atlas.nii.gz"], "has no label table"),
+        (["--atlas", "atlas.nii.gz"], "atlas.nii.gz does not exist"),
         (
             ["--phenotype", "scores.tsv", "--outcome", "attention"],
             "lacks the column attention; it has: memory",
         ),
         (["--phenotype", "scores.tsv"], "without --outcome"),
         (["--outcome", "memory"], "needs --phenotype"),
-        (["--phenotype", "none.tsv", "--outcome", "memory"], "none.tsv is not a readable"),
-        (["--internal", "none"], "give a folder that evaluate wrote"),
+        (["--phenotype", "none.tsv", "--outcome", "memory"], "none.tsv does not exist"),
+        (["--internal", "none"], "none does not exist"),
+        (["--internal", "."], "give a folder that evaluate wrote"),
         (["--participant-label", "99"], "no participant 99"),
     ],
 )

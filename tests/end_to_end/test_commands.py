@@ -14,7 +14,7 @@ import pytest
 
 import relapet
 from relapet.api import demo
-from relapet.cli import main, normalise
+from relapet.cli import main
 from relapet.config import load_config
 from relapet.imaging.bids import Visit, index_derivative, training_mean_path
 from relapet.imaging.grid import GRIDS
@@ -119,16 +119,11 @@ def _halved(affine: np.ndarray) -> np.ndarray:
 
 def test_simulate_train_synthesize_evaluate(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The demo's own path with a tiny cohort and a few steps."""
-    from relapet import api
     from relapet.simulation.cohort import SimulationConfig
 
     config = load_config("demo", settings=(*TINY_SETTINGS, "train.steps=3", "data.test_fraction=0.4"))
     cohort = SimulationConfig(subjects=8, grid=GRIDS["4mm"], seed=1)
-    original, api.DEMO_COHORT = api.DEMO_COHORT, cohort
-    try:
-        result = demo(tmp_path / "demo", config=config)
-    finally:
-        api.DEMO_COHORT = original
+    result = demo(tmp_path / "demo", config=config, cohort=cohort)
     methods = set(result.image_metrics["method"])
     assert methods == {"rela", "tracer_mean", "noise_ceiling", "visible_ceiling"}
     assert (result.image_metrics.groupby(["tracer", "method"]).size() == 3).all()
@@ -190,25 +185,6 @@ def test_a_dry_run_prints_every_setting_and_writes_nothing(
     assert main(arguments) == 0
     assert "train.steps" in capsys.readouterr().out
     assert not run.exists()
-
-
-def test_arguments_as_users_type_them() -> None:
-    typed = [
-        "synthesize",
-        "a",
-        "b",
-        "participant",
-        "--participant_label",
-        "01",
-        "02",
-        "--tracer=tau",
-        "--seed",
-        "1",
-    ]
-    assert normalise(typed) == [
-        *("synthesize", "a", "b", "participant"),
-        *("--participant-label", "01", "--participant-label", "02", "--tracer=tau", "--seed", "1"),
-    ]
 
 
 @pytest.mark.slow

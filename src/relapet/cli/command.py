@@ -108,7 +108,9 @@ class ListCommand(TyperCommand):
     """A command that takes what users type: ``--tracer tau pib`` and ``--participant_label 01``."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Parse the arguments, rewritten by `spread`."""
+        """Parse the arguments, rewritten by `spread`; raises InputError for an empty one."""
+        if "" in args:  # which pathlib would take for the present folder
+            raise InputError("An argument is empty, perhaps a variable that is not set; give its value.")
         several = {name for p in self.params if getattr(p, "multiple", False) for name in p.opts}
         return super().parse_args(ctx, spread(args, several))
 

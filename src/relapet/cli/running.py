@@ -7,6 +7,7 @@ import signal
 import sys
 import traceback
 from collections.abc import Sequence
+from typing import Any
 
 import typer
 
@@ -46,15 +47,27 @@ def _sentence(error: Exception) -> str:
     if isinstance(error, RelapetError):
         return option_words(str(error))
     if hasattr(error, "format_message"):  # the parser's own errors, of a class that typer keeps to itself
-        if type(error).__name__ == "NoArgsIsHelpError":
-            return ""
-        context = getattr(error, "ctx", None)
-        path = context.command_path if context is not None else "relapet"
-        message = " ".join(str(error.format_message()).split())
-        return f"{message.rstrip('.')}; see {path} --help."
+        return _usage(error)
     if isinstance(error, MemoryError):
         return "There is not enough memory; use a coarser grid, fewer processes or a larger machine."
     return f"unexpected {type(error).__name__}: {error}; run again with --debug to see where."
+
+
+def _usage(error: Any) -> str:
+    from pydantic import ValidationError
+
+    from relapet.settings import refusal
+
+    if type(error).__name__ == "NoArgsIsHelpError":
+        return ""
+    parameter, cause = getattr(error, "param", None), error.__cause__
+    if parameter is not None and isinstance(cause, ValidationError):  # whose words newer typers pass on
+        name = parameter.opts[0] if parameter.param_type_name == "option" else parameter.name.upper()
+        return f"{name} {refusal(cause.errors(include_url=False)[0])}"
+    context = getattr(error, "ctx", None)
+    path = context.command_path if context is not None else "relapet"
+    message = " ".join(str(error.format_message()).split())
+    return f"{message.rstrip('.')}; see {path} --help."
 
 
 def _status(error: Exception) -> int:

@@ -101,8 +101,9 @@ def test_no_setting_s_name_is_cut(call: list[str], capsys: pytest.CaptureFixture
     [
         (["train", "--foo", "a", "b"], "No such option: --foo"),
         (["train"], "Missing argument"),
-        (["simulate", "out", "--subjects", "0"], "--subjects"),
-        (["simulate", "out", "--subjects", "[x]"], "'[x]' is not a valid int"),
+        (["simulate", "out", "--subjects", "0"], "--subjects is '0'; give 1 or more."),
+        (["simulate", ""], "An argument is empty"),
+        (["simulate", "out", "--subjects", "[x]"], "--subjects is '[x]'; give a whole number."),
         (["nothing"], "nothing"),
         (
             ["preprocess", ".", "out", "participant", "--fwhm", "8"],
