@@ -31,7 +31,7 @@ class PriorConfig(BaseModel):
         description="penalties of the kernel ridge over subjects to choose from by held-out folds, beside "
         "leaving it out",
     )
-    components: int = Field(48, ge=1, description="most components of the kernel over subjects that are kept")
+    components: int = Field(16, ge=1, le=48, description="most maps of the global part that are kept")
     projections: int = Field(
         64, ge=1, description="most directions of the whole MRI that the kernel compares"
     )

@@ -9,9 +9,9 @@ import numpy as np
 import numpy.typing as npt
 
 from relapet.errors import InputError
-from relapet.imaging.grid import Grid
 from relapet.prior.anatomy import Anatomy, Lattice
 from relapet.prior.config import PriorConfig
+from relapet.prior.contents import TracerFit
 from relapet.prior.features import (
     ABSENT,
     INPUT_SETS,
@@ -21,7 +21,7 @@ from relapet.prior.features import (
     cube_sizes,
     local_features,
 )
-from relapet.prior.fitted import FittedPrior, TracerFit
+from relapet.prior.fitted import FittedPrior
 from relapet.prior.means import Means
 from relapet.prior.samples import Geometry, Samples, TrainingScans, deal_folds
 from relapet.prior.stages import SetData, SetFit, fit_set
@@ -48,26 +48,24 @@ class PriorFit:
         for channel, name in zip(mri, MODALITIES, strict=True):
             if name not in inputs:
                 channel[:] = ABSENT
-        return self.without[self.fold_of[i]].predict(mri, tracer)
+        return self.without[int(self.fold_of[i])].predict(mri, tracer)
 
 
 def fit_prior(
     scans: TrainingScans,
-    grid: Grid,
+    anatomy: Anatomy,
     config: PriorConfig | None = None,
     inputs: Sequence[Inputs] = INPUT_SETS,
-    anatomy: Anatomy | None = None,
     on_progress: OnProgress | None = None,
 ) -> PriorFit:
     """Fit the prior for each of some sets of ``inputs``; each tracer from the scans that have it.
 
     A tracer that fewer than ``config.min_participants`` participants have together with a set of inputs has no fit
     for that set: it is predicted by its mean map. A fit without a fold that leaves no scan of a tracer (it has one
-    participant) keeps the mean over all. ``anatomy`` is the template's on ``grid`` unless given. Raises InputError
-    where there are no scans, or one is broken.
+    participant) keeps the mean over all. `Anatomy.of_grid` gives the template's anatomy. Raises InputError where there
+    are no scans, or one is broken.
     """
     config = config or PriorConfig()
-    anatomy = anatomy or Anatomy.of_grid(grid)
     lattice = Lattice.of(anatomy, config.spacing_mm)
     sizes = cube_sizes(config.cubes_mm, config.spacing_mm, anatomy.voxel_mm)
     samples = Samples(scans, Geometry(anatomy, lattice, sizes), config.cache_mb)

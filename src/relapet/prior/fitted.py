@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from relapet.errors import InputError
-from relapet.prior.anatomy import Anatomy, Lattice
+from relapet.prior.contents import Arrays, Contents, TracerFit
 from relapet.prior.features import (
     INPUT_SETS,
     MODALITIES,
@@ -20,47 +20,17 @@ from relapet.prior.features import (
     present_inputs,
     whole_features,
 )
-from relapet.prior.kernel import Projection, SubjectKernel
+from relapet.prior.stored import pack, unpack
 from relapet.types import Volume
 
-Arrays = dict[str, npt.NDArray[np.generic]]
-
 
 @dataclass(frozen=True)
-class GlobalFit:
-    """The global part of one tracer: SUVr += coordinates ``(J,)`` @ components ``(J, voxels)``."""
-
-    kernel: SubjectKernel
-    components: npt.NDArray[np.float16]
-
-
-@dataclass(frozen=True)
-class TracerFit:
-    """The fit of one tracer to one set of inputs, on the lattice: shift ``(voxels,)``, coefficients ``(F, voxels)``."""
-
-    shift: npt.NDArray[np.float32]
-    coefficients: npt.NDArray[np.float16]
-    across: GlobalFit | None
-
-
-@dataclass(frozen=True)
-class FittedPrior:
+class FittedPrior(Contents):
     """Predicts SUVr from T1w, FLAIR or both.
 
     SUVr(x) = mean + shift + coefficients . (f(x) - f of the mean images) + the global part, in the brain; the mean
     outside it. Coefficients live on the lattice and are interpolated; features and means are the grid's own.
     """
-
-    anatomy: Anatomy
-    lattice: Lattice
-    sizes: tuple[int, ...]
-    """Edges of the cubes that local features are means over, voxels."""
-    mean: dict[str, Volume]
-    """Mean SUVr of each tracer over the training subjects."""
-    base_mean: dict[str, Volume]
-    """Mean scaled T1w, fluid fraction and scaled FLAIR over the training subjects that have them."""
-    projections: dict[Inputs, Projection]
-    fits: dict[tuple[Inputs, str], TracerFit]
 
     def inputs_for(self, mri: Volume, tracer: str) -> Inputs:
         """The fitted set of inputs that `predict` uses of an MRI; empty where it gives the mean map."""
@@ -130,13 +100,9 @@ class FittedPrior:
 
     def to_arrays(self) -> Arrays:
         """Everything as contiguous arrays by name, for one safetensors file."""
-        from relapet.prior.stored import pack
-
         return pack(self)
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, npt.NDArray[np.generic]]) -> FittedPrior:
         """The prior that `to_arrays` gave; raises InputError where an array is missing, misshapen or not finite."""
-        from relapet.prior.stored import unpack
-
-        return unpack(arrays)
+        return cls(**vars(unpack(arrays)))

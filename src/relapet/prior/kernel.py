@@ -52,19 +52,19 @@ def fit_projection(features: Singles, lengths: Sequence[int], most: int) -> Proj
     )
     scale = (weight / np.sqrt(variance)).astype(np.float32)
     standard = (features - centre) * scale
-    values, vectors = _leading(standard.astype(np.float64) @ standard.T.astype(np.float64), most)
+    values, vectors = leading(standard.astype(np.float64) @ standard.T.astype(np.float64), most)
     directions = standard.T @ (vectors / np.sqrt(values)).astype(np.float32)
     return Projection(centre, scale, directions.astype(np.float16))
 
 
-def _leading(matrix: Floats, most: int) -> tuple[Floats, Floats]:
+def leading(matrix: Floats, most: int) -> tuple[Floats, Floats]:
     """Leading eigenvalues, falling, and eigenvectors of a symmetric matrix; signs are fixed."""
     values, vectors = np.linalg.eigh(matrix)
     values, vectors = values[::-1][:most], vectors[:, ::-1][:, :most]
     keep = values > _LEAST * max(values[0], np.finfo(float).tiny)
     values, vectors = values[keep], vectors[:, keep]
     largest = vectors[np.abs(vectors).argmax(axis=0), np.arange(len(values))]
-    return values, vectors * np.where(largest < 0, -1, 1)
+    return values, np.asarray(vectors * np.where(largest < 0, -1, 1))
 
 
 @dataclass(frozen=True)
@@ -79,11 +79,12 @@ class SubjectKernel:
 
     def coordinates(self, scores: Singles) -> Singles:
         """Coordinates ``(m, J)`` of subjects with scores ``(m, D)``."""
-        return (_gaussian(scores, self.support, self.bandwidth) - self.centre) @ self.loadings
+        alike = _gaussian(scores, self.support, self.bandwidth)
+        return np.asarray((alike - self.centre) @ self.loadings, dtype=np.float32)
 
 
 def _gaussian(a: Singles, b: Singles, bandwidth: float) -> Singles:
-    return np.exp(-euclidean_distances(a, b, squared=True) / bandwidth).astype(np.float32)
+    return np.asarray(np.exp(-euclidean_distances(a, b, squared=True) / bandwidth), dtype=np.float32)
 
 
 def fit_kernel(scores: Singles, most: int) -> tuple[SubjectKernel, Floats, Floats] | None:
@@ -98,7 +99,7 @@ def fit_kernel(scores: Singles, most: int) -> tuple[SubjectKernel, Floats, Float
         return None
     kernel = np.exp(-distances / bandwidth)
     centre = kernel.mean(axis=0)
-    values, vectors = _leading(kernel - centre - centre[:, None] + centre.mean(), most)
+    values, vectors = leading(kernel - centre - centre[:, None] + centre.mean(), most)
     loadings = (vectors / np.sqrt(values)).astype(np.float32)
     return SubjectKernel(scores, bandwidth, centre.astype(np.float32), loadings), values, vectors
 

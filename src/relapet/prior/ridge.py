@@ -13,6 +13,8 @@ Singles = npt.NDArray[np.float32]
 _FLOOR = 0.5
 """A feature that varies little at a voxel is standardised as if it varied this much more (share of its RMS SD over
 voxels): what never varied among the training subjects must not decide the prediction of one in whom it does."""
+_LEAST_SD = 0.01
+"""Added to every feature's SD in squares, of a scale from -1 to 1: less than that is rounding, not anatomy."""
 _CHUNK = 2048
 """Voxels solved together: their matrices fit the processor's cache."""
 
@@ -74,7 +76,8 @@ class LocalFit:
 
     def predict(self, features: Singles) -> Singles:
         """SUVr ``(voxels,)`` from features ``(F, voxels)``."""
-        return self.mean + np.einsum("fv,fv->v", self.coefficients, features - self.feature_mean)
+        deviation = np.einsum("fv,fv->v", self.coefficients, features - self.feature_mean)
+        return np.asarray(self.mean + deviation, dtype=np.float32)
 
 
 def fit_ridge(moments: Moments, penalties: Sequence[float | None]) -> list[LocalFit]:
@@ -88,8 +91,8 @@ def fit_ridge(moments: Moments, penalties: Sequence[float | None]) -> list[Local
     feature_mean, mean = means[1:-1], means[-1]
     squares = moments.sums[[_diagonal(k + 1, size + 2) for k in range(size)]] / n
     variance = np.maximum(squares - feature_mean**2, 0)
-    variance += _FLOOR**2 * variance.mean(axis=1, keepdims=True)
-    scale = np.sqrt(np.where(variance > 0, variance, 1))
+    variance += _FLOOR**2 * variance.mean(axis=1, keepdims=True) + _LEAST_SD**2
+    scale = np.sqrt(variance)
     coefficients = np.zeros((len(penalties), size, voxels), dtype=np.float32)
     for start in range(0, voxels, _CHUNK):
         part = slice(start, start + _CHUNK)

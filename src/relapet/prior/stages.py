@@ -3,20 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
 
 from relapet.prior.config import PriorConfig
+from relapet.prior.contents import GlobalFit
 from relapet.prior.features import Inputs, base_names, part_lengths
-from relapet.prior.fitted import GlobalFit
-from relapet.prior.kernel import Projection, SubjectKernel, choose_strength, fit_kernel, fit_projection
+from relapet.prior.kernel import (
+    Projection,
+    SubjectKernel,
+    choose_strength,
+    fit_kernel,
+    fit_projection,
+    leading,
+)
 from relapet.prior.ridge import LocalFit, Moments, choose_penalty, fit_ridge
 from relapet.prior.samples import Samples, batches
 
 _BATCH = 16
 """Scans handled together."""
+_KERNEL_RANK = 48
+"""Most eigenvectors of the kernel that remainders are summed along."""
 _JUDGED = 2000
 """About how many voxels decide on a strength."""
 
@@ -82,7 +91,7 @@ def fit_set(samples: Samples, data: SetData, config: PriorConfig, tick: Callable
             stage.rows = [i for i in fitted if i in data.has[tracer]]
             if projection is not None and config.kernel and len(stage.inner) > 1:
                 scores = projection.scores(whole[np.isin(data.members, stage.rows)])
-                stage.kernel = fit_kernel(scores, config.components)
+                stage.kernel = fit_kernel(scores, _KERNEL_RANK)
             one.tracers[tracer] = stage
         result.append(one)
     _sum_remainders(samples, data, result, every, tick)
@@ -171,5 +180,11 @@ def _global_fit(stage: TracerStage, fold_of: npt.NDArray[np.intp], config: Prior
     strength = choose_strength(values, vectors, stage.judged, fold_of[stage.rows], config.kernel)
     if strength is None:
         return None
-    weights = (np.sqrt(values) / (values + strength)).astype(np.float32)
-    return GlobalFit(kernel, (weights[:, None] * stage.sums).astype(np.float16))
+    # Written as few products as matter: with S = diag(sqrt L) C = U D V' over the training subjects' coordinates,
+    # phi C = (phi diag(1 / sqrt L) U) (U' S).
+    spread = np.sqrt(values).astype(np.float32)
+    scaled = (values / (values + strength)).astype(np.float32)[:, None] * stage.sums
+    _, turn = leading(scaled.astype(np.float64) @ scaled.T.astype(np.float64), config.components)
+    loadings = (kernel.loadings / spread) @ turn.astype(np.float32)
+    short = replace(kernel, loadings=loadings)
+    return GlobalFit(short, (turn.T.astype(np.float32) @ scaled).astype(np.float16))

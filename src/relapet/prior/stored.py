@@ -10,8 +10,8 @@ import numpy.typing as npt
 
 from relapet.errors import InputError
 from relapet.prior.anatomy import Anatomy, Lattice
+from relapet.prior.contents import Arrays, Contents, GlobalFit, TracerFit
 from relapet.prior.features import INPUT_SETS, Inputs, base_names, part_lengths
-from relapet.prior.fitted import Arrays, FittedPrior, GlobalFit, TracerFit
 from relapet.prior.kernel import Projection, SubjectKernel
 
 FORMAT = 1
@@ -19,7 +19,7 @@ FORMAT = 1
 _MEAN, _BASE, _FIT, _PROJECTION = "mean.", "base_mean.", "fit.", "projection."
 
 
-def pack(prior: FittedPrior) -> Arrays:
+def pack(prior: Contents) -> Arrays:
     """Arrays by name: ``mean.TRACER``, ``fit.T1w+FLAIR.TRACER.coefficients`` and so on."""
     arrays: Arrays = {
         "format": np.array([FORMAT], dtype=np.int32),
@@ -78,7 +78,7 @@ class _Reader:
         return [name.removeprefix(start) for name in self.arrays if name.startswith(start)]
 
 
-def unpack(arrays: Mapping[str, npt.NDArray[np.generic]]) -> FittedPrior:
+def unpack(arrays: Mapping[str, npt.NDArray[np.generic]]) -> Contents:
     """The prior of `pack`'s arrays; raises InputError naming the array that is missing or broken."""
     reader = _Reader(arrays)
     version = int(reader.get("format", np.int32, 1)[0])
@@ -114,7 +114,7 @@ def unpack(arrays: Mapping[str, npt.NDArray[np.generic]]) -> FittedPrior:
             fits[inputs, tracer] = _fit(
                 reader, f"{_FIT}{key}.{tracer}.", (features, lattice.voxels), projections.get(inputs)
             )
-    return FittedPrior(anatomy, lattice, sizes, volumes[_MEAN], volumes[_BASE], projections, fits)
+    return Contents(anatomy, lattice, sizes, volumes[_MEAN], volumes[_BASE], projections, fits)
 
 
 def _projection(reader: _Reader, inputs: Inputs, anatomy: Anatomy) -> Projection:
