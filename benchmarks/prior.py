@@ -29,6 +29,7 @@ from relapet.evaluation.agreement import median_r
 from relapet.evaluation.statistics import bootstrap_mean
 from relapet.evaluation.voi import target_vois
 from relapet.imaging.bids import index_derivative
+from relapet.imaging.grid import GRIDS
 from relapet.imaging.template import Atlas, load_atlas
 from relapet.prior.anatomy import Anatomy
 from relapet.prior.features import ABSENT, INPUT_SETS, MODALITIES
@@ -152,7 +153,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         root = options.cohort
         if root is None:
-            root = api.simulate(Path(folder) / "cohort", SimulationConfig(subjects=40, grid="4mm"))
+            root = api.simulate(Path(folder) / "cohort", SimulationConfig(subjects=40, grid=GRIDS["4mm"]))
         scans, anatomy, atlas = load_cohort(root)
     split = split_subjects(scans.names, 0.06, 0.25, options.seed)
     for shift in options.shifts:
