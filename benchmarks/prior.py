@@ -1,6 +1,7 @@
 """What does the closed-form prior know? Held-out gain over the training mean, by inputs and misregistration.
 
-    python benchmarks/prior.py COHORT                        # a simulated derivative, for example of --grid 4mm
+    python benchmarks/prior.py                               # a look: simulates 40 subjects at 4 mm
+    python benchmarks/prior.py COHORT                        # of relapet simulate COHORT --grid 4mm --subjects 128
     python benchmarks/prior.py COHORT --shifts 0 2 4 --seed 1
 
 Subjects are split as a training of the demo splits them. Gain: PSNR in the template's brain over each tracer's SUVr
@@ -13,23 +14,27 @@ smooth random field of that RMS length.
 from __future__ import annotations
 
 import argparse
+import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from relapet.evaluation.agreement import median_r
-from relapet.evaluation.voi import target_vois
 from scipy import ndimage
 
+from relapet import api
 from relapet.data.split import split_subjects
-from relapet.data.volumes import derivative_grid, load_condition, load_pet
+from relapet.data.volumes import derivative_grid, load_mri, load_pet
+from relapet.evaluation.scores.agreement import median_r
+from relapet.evaluation.scores.voi import target_vois
 from relapet.evaluation.statistics import bootstrap_mean
 from relapet.imaging.bids import index_derivative
+from relapet.imaging.grid import GRIDS
 from relapet.imaging.template import Atlas, load_atlas
 from relapet.prior.anatomy import Anatomy
 from relapet.prior.features import ABSENT, INPUT_SETS, MODALITIES
 from relapet.prior.fit import PriorFit, fit_prior
+from relapet.simulation.cohort import SimulationConfig
 from relapet.tracers import TracerSpec, get_tracer
 
 BOOTSTRAP = 1000
@@ -68,7 +73,7 @@ def load_cohort(root: Path) -> tuple[Scans, Anatomy, Atlas]:
     scans = Scans([], [], [])
     for files in index:
         scans.names.append(files.visit.subject)
-        scans.mris.append(load_condition(files, grid))
+        scans.mris.append(load_mri(files, grid))
         scans.pets.append({name: load_pet(path, get_tracer(name), grid) for name, path in files.pet.items()})
     return scans, Anatomy.of_grid(grid), load_atlas(grid)
 
@@ -141,11 +146,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("cohort", type=Path)
+    parser.add_argument("cohort", type=Path, nargs="?", help="a derivative; simulated unless given")
     parser.add_argument("--shifts", type=float, nargs="+", default=[0.0], metavar="MM")
     parser.add_argument("--seed", type=int, default=0, help="of the split")
     options = parser.parse_args()
-    scans, anatomy, atlas = load_cohort(options.cohort)
+    with tempfile.TemporaryDirectory() as folder:
+        root = options.cohort
+        if root is None:
+            root = api.simulate(Path(folder) / "cohort", SimulationConfig(subjects=40, grid=GRIDS["4mm"]))
+        scans, anatomy, atlas = load_cohort(root)
     split = split_subjects(scans.names, 0.06, 0.25, options.seed)
     for shift in options.shifts:
         there = moved(scans, shift, anatomy.voxel_mm, options.seed)

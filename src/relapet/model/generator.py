@@ -106,8 +106,8 @@ class _Head(nn.Module):
 
     def __init__(self, width: int, count: int) -> None:
         super().__init__()
-        self.first = nn.Conv3d(width, _HEAD_CHANNELS, 3, padding=1)
-        self.last = nn.Conv3d(_HEAD_CHANNELS, count, 3, padding=1)
+        self.first = nn.Conv3d(width, 2 * _HEAD_CHANNELS, 3, padding=1)
+        self.last = nn.Conv3d(2 * _HEAD_CHANNELS, count, 3, padding=1)
         nn.init.zeros_(self.last.weight)
         nn.init.zeros_(self.last.bias)  # type: ignore[arg-type]
 

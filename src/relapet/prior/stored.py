@@ -45,7 +45,7 @@ def pack(prior: Contents) -> Arrays:
     return {name: np.ascontiguousarray(array) for name, array in arrays.items()}
 
 
-class _Reader:
+class Reader:
     """Gives arrays by name, each checked for its type, shape and finiteness."""
 
     def __init__(self, arrays: Mapping[str, npt.NDArray[np.generic]]) -> None:
@@ -73,6 +73,17 @@ class _Reader:
             )
         return array
 
+    def place(self) -> tuple[Anatomy, Lattice]:
+        """The anatomy and the lattice."""
+        brain = self.get("brain", np.uint8, None, None, None) > 0
+        regions = self.get("regions", np.int32, *brain.shape)
+        voxel_mm = float(self.get("voxel_mm", np.float64, 1)[0])
+        stride = int(self.get("stride", np.int32, 1)[0])
+        if stride < 1 or voxel_mm <= 0 or not brain.any():
+            raise InputError("The stored arrays have no usable brain, stride or voxel_mm; train again.")
+        anatomy = Anatomy(brain, regions, voxel_mm)
+        return anatomy, Lattice.with_stride(anatomy, stride)
+
     def after(self, start: str) -> list[str]:
         """What follows ``start`` in the names that begin with it."""
         return [name.removeprefix(start) for name in self.arrays if name.startswith(start)]
@@ -80,24 +91,20 @@ class _Reader:
 
 def unpack(arrays: Mapping[str, npt.NDArray[np.generic]]) -> Contents:
     """The prior of `pack`'s arrays; raises InputError naming the array that is missing or broken."""
-    reader = _Reader(arrays)
+    reader = Reader(arrays)
     version = int(reader.get("format", np.int32, 1)[0])
     if version != FORMAT:
         raise InputError(
             f"The stored prior is of format {version}, this relapet reads {FORMAT}; train again."
         )
-    brain = reader.get("brain", np.uint8, None, None, None) > 0
-    regions = reader.get("regions", np.int32, *brain.shape)
-    anatomy = Anatomy(brain, regions, float(reader.get("voxel_mm", np.float64, 1)[0]))
-    stride = int(reader.get("stride", np.int32, 1)[0])
-    if stride < 1 or anatomy.voxel_mm <= 0 or not brain.any():
-        raise InputError("The stored prior has no usable brain, stride or voxel_mm; train again.")
-    lattice = Lattice.with_stride(anatomy, stride)
+    anatomy, lattice = reader.place()
     sizes = tuple(int(size) for size in reader.get("sizes", np.int32, None))
     if not sizes or min(sizes) < 1 or any(size % 2 == 0 for size in sizes):
         raise InputError("The stored prior's sizes are no odd numbers of voxels; train again.")
     volumes = {
-        start: {name: reader.get(start + name, np.float32, *brain.shape) for name in reader.after(start)}
+        start: {
+            name: reader.get(start + name, np.float32, *anatomy.brain.shape) for name in reader.after(start)
+        }
         for start in (_MEAN, _BASE)
     }
     projections, fits = {}, {}
@@ -117,7 +124,7 @@ def unpack(arrays: Mapping[str, npt.NDArray[np.generic]]) -> Contents:
     return Contents(anatomy, lattice, sizes, volumes[_MEAN], volumes[_BASE], projections, fits)
 
 
-def _projection(reader: _Reader, inputs: Inputs, anatomy: Anatomy) -> Projection:
+def _projection(reader: Reader, inputs: Inputs, anatomy: Anatomy) -> Projection:
     start, length = f"{_PROJECTION}{'+'.join(inputs)}.", sum(part_lengths(inputs, anatomy))
     return Projection(
         reader.get(start + "centre", np.float32, length),
@@ -126,7 +133,7 @@ def _projection(reader: _Reader, inputs: Inputs, anatomy: Anatomy) -> Projection
     )
 
 
-def _fit(reader: _Reader, start: str, shape: tuple[int, int], projection: Projection | None) -> TracerFit:
+def _fit(reader: Reader, start: str, shape: tuple[int, int], projection: Projection | None) -> TracerFit:
     features, voxels = shape
     shift = reader.get(start + "shift", np.float32, voxels)
     coefficients = reader.get(start + "coefficients", np.float16, features, voxels)
