@@ -17,12 +17,6 @@ def differences(one: RunConfig, other: RunConfig) -> dict[str, tuple[object, obj
     return {key: (left[key], right[key]) for key in left if left[key] != right[key]}
 
 
-@pytest.mark.parametrize("name", presets())
-def test_every_preset_loads_and_every_setting_has_a_meaning(name: str) -> None:
-    for key, _, meaning in describe(load_config(name)):
-        assert meaning, key
-
-
 def test_there_are_the_presets_of_the_interface() -> None:
     assert {"demo", "paper", "released", "fast"} <= set(presets())
 
