@@ -167,10 +167,9 @@ class Rela(Method):
 
     def fitted(self) -> dict[str, Tensor]:
         """The noise's shape of each tracer, by its index."""
+        shapes = {index: shape.to_tensors() for index, shape in self.noise.items()}
         return {
-            f"{index}.{name}": tensor
-            for index, shape in self.noise.items()
-            for name, tensor in shape.to_tensors().items()
+            f"{index}.{name}": tensor for index, found in shapes.items() for name, tensor in found.items()
         }
 
     def load_fitted(self, found: Mapping[str, Tensor]) -> None:
@@ -180,8 +179,7 @@ class Rela(Method):
             return
         for index in sorted({name.partition(".")[0] for name in found}):
             parts = {name.partition(".")[2]: t for name, t in found.items() if name.startswith(f"{index}.")}
-            shape = NoiseShape.from_tensors(parts, self.facts.shape, self.facts.voxel_mm)
-            self.noise[int(index)] = shape
+            self.noise[int(index)] = NoiseShape.from_tensors(parts, self.facts.shape, self.facts.voxel_mm)
 
     def phases(self) -> list[Phase]:
         """The critic first, then the generator on the same clean prediction."""
@@ -203,15 +201,15 @@ class Rela(Method):
         """Draw ``t`` and noise, and predict."""
         condition, form = batch.condition, self.parametrisation
         t = draws.integers(self.config.timesteps).to(batch.pet.device)
-        eps = form.fresh(draws, condition)
+        eps, there = form.fresh(draws, condition), batch.present
         if self.config.mean_share:
             blank = (draws.uniform() < self.config.mean_share).to(t.device)
             t = torch.where(blank, self.config.timesteps - 1, t)
             eps = torch.where(blank[:, None, None, None, None], 0.0, eps)
-        else:
-            blank = torch.zeros_like(t, dtype=torch.bool)
+            there = there & ~blank[:, None]
         x_0 = form.walked(batch.pet, condition)
-        x_t = torch.where(blank[:, None, None, None, None], 0.0, self.schedule.mix(x_0, eps, t))
+        # In place of a tracer that is not there, or not shown, stands noise alone: no -1 may pose as its PET.
+        x_t = torch.where(there[:, :, None, None, None], self.schedule.mix(x_0, eps, t), eps)
         prediction = form.predict(self.networks["generator"], x_t, t, condition)
         x0_hat = form.finished(form.clean(prediction, x_t, t, condition), condition)
         target = form.target(x_0, eps, t, condition)
@@ -271,9 +269,8 @@ class Rela(Method):
         if self.targets == "one":
             return step.x0_hat, batch.pet, batch.condition, step.t
         volume = batch.present.nonzero()[:, 0]
-        condition = Condition(
-            batch.condition.mri[volume], None, batch.condition.tracer[batch.present][:, None]
-        )
+        tracer = batch.condition.tracer[batch.present][:, None]
+        condition = Condition(batch.condition.mri[volume], None, tracer)
         fake, real = (pet[batch.present][:, None] for pet in (step.x0_hat, batch.pet))
         return fake, real, condition, step.t[volume]
 

@@ -14,7 +14,7 @@ from scipy import ndimage
 import relapet
 from relapet.cli import main
 from relapet.config import load_config
-from relapet.data.volumes import load_condition
+from relapet.data.volumes import load_mri
 from relapet.errors import InputError, SubjectError
 from relapet.evaluation.config import EvaluationConfig
 from relapet.evaluation.evaluate import evaluate
@@ -150,7 +150,7 @@ def test_a_head_with_its_skull_is_masked_before_anything(tmp_path: Path) -> None
     smriprep(tmp_path / "extracted", "01")
     for path in (tmp_path / "extracted").rglob("*_T1w.nii.gz"):
         save(path, np.where(brain(), head(1.0), 0))
-    seen = [load_condition(index_measured(tmp_path / kind)[0], GRID)[0] for kind in ("whole", "extracted")]
+    seen = [load_mri(index_measured(tmp_path / kind)[0], GRID)[0] for kind in ("whole", "extracted")]
     np.testing.assert_array_equal(*seen)
     template = load_template(GRID)
     inside = ndimage.binary_erosion(template.brain, iterations=2)

@@ -136,5 +136,7 @@ def test_a_packed_generator_begins_by_giving_zero_and_learns(targets: str) -> No
 def test_packing_needs_one_more_halving() -> None:
     generator = Generator(GeneratorConfig(channels=(8, 8), residual_blocks=1, packed=True), facts())
     x = torch.zeros(1, 1, 8, 10, 8)
-    with pytest.raises(InputError, match="cannot be halved 2 times; use a grid whose sides are multiples of 4"):
+    with pytest.raises(
+        InputError, match="cannot be halved 2 times; use a grid whose sides are multiples of 4"
+    ):
         generator(x, torch.tensor([0]), condition_of(torch.zeros(1, 2, 8, 10, 8), [0]))

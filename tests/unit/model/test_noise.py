@@ -188,7 +188,9 @@ def visit(seed: int, present: tuple[bool, bool] = (True, True), prior: bool = Tr
     mri = torch.full((1, 2, *SHAPE), -1.0)
     mri[:, :, BRAIN > 0] = 0.3
     expected = torch.zeros((1, 2, *SHAPE))
-    pet = torch.stack([0.02 * torch.randn(SHAPE, generator=rng), 0.1 + 0.01 * torch.randn(SHAPE, generator=rng)])
+    pet = torch.stack(
+        [0.02 * torch.randn(SHAPE, generator=rng), 0.1 + 0.01 * torch.randn(SHAPE, generator=rng)]
+    )
     condition = Condition(mri, expected if prior else None, torch.tensor([[2, 0]]))
     return Batch(pet[None] * BRAIN, torch.tensor([present]), condition)
 
@@ -206,5 +208,3 @@ def test_each_tracer_has_a_shape_of_the_visits_that_have_it() -> None:
 def test_without_a_prior_nothing_remains() -> None:
     with pytest.raises(ValueError, match="needs a prior"):
         noise_of_remainders([visit(1, prior=False)], VOXEL_MM)
-
-
