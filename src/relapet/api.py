@@ -120,6 +120,7 @@ def train(
     Raises InputError, TrainingError and Stopped.
     """
     from relapet.calibration import calibrate_run
+    from relapet.spread import fit_spread
     from relapet.training.distributed import is_first_process
     from relapet.training.train import TrainOptions, train_run
     from relapet.validation import Validation
@@ -129,7 +130,8 @@ def train(
     options = TrainOptions(resume=resume, validate=validate, messages=messages)
     folder = train_run(config, Path(derivatives), Path(run), options)
     if config.train.calibrate and is_first_process():
-        messages.say("Calibrating VOI intervals on the validation subjects.")
+        messages.say("Calibrating samples and VOI intervals on the validation subjects.")
+        fit_spread(folder, Path(derivatives), messages)
         calibrate_run(folder, Path(derivatives), messages)
     return folder
 

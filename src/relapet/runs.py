@@ -3,6 +3,7 @@
 config.yaml        every setting, resolved
 manifest.json      what it was trained on and with (see `Manifest`)
 calibration.json   half-widths of VOI intervals, from the validation subjects
+spread.json        factor by which samples lie about the mean map, from the same
 weights/           of each network that synthesis needs NAME.safetensors (raw) and NAME_ema.safetensors (averaged);
                    fitted.safetensors (what the method found in closed form), prior.safetensors (the linear prior),
                    training_mean.safetensors (SUVr)
@@ -154,6 +155,11 @@ class RunFolder:
         return self.weights / "prior.safetensors"
 
     @property
+    def spread(self) -> Path:
+        """Factor by which samples lie about the mean map, by tracer."""
+        return self.path / "spread.json"
+
+    @property
     def training_mean(self) -> Path:
         """Mean SUVr map of each tracer over the training subjects."""
         return self.path / "weights" / "training_mean.safetensors"
@@ -201,6 +207,22 @@ class RunFolder:
     def write_prior(self, arrays: Mapping[str, npt.NDArray[np.generic]]) -> None:
         """Write the linear prior's arrays."""
         _write_arrays(self.prior, arrays)
+
+    def write_spread(self, spread: Mapping[str, float]) -> None:
+        """Write the factors by tracer name."""
+        write_json(self.spread, dict(spread))
+
+    def read_spread(self) -> dict[str, float]:
+        """The factors by tracer name, none for a run without; raises InputError where the file is broken."""
+        if not self.spread.is_file():
+            return {}
+        content = read_json(self.spread)
+        for tracer, factor in content.items():
+            if not isinstance(factor, int | float) or not 0 < factor < 100:
+                raise InputError(
+                    f"{self.spread} is broken at {tracer}; copy the run folder again or train again."
+                )
+        return {tracer: float(factor) for tracer, factor in content.items()}
 
     def write_training_mean(self, mean: dict[str, Volume]) -> None:
         """Write the mean SUVr maps, ``(X, Y, Z)`` by tracer name."""

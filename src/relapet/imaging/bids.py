@@ -17,13 +17,13 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-import relapet
 from relapet.errors import InputError
 from relapet.files import atomic_path, write_json, write_text
 from relapet.imaging.grid import SPACE
 from relapet.imaging.nifti import save_frames, save_volume
 from relapet.tracers import TracerSpec, load_tracers
 from relapet.types import Affine, Json
+from relapet.version import VERSION
 
 BIDS_VERSION = "1.10.0"
 _BEYOND_BIDS = (
@@ -253,14 +253,14 @@ def write_table(
 def write_dataset_description(root: Path, name: str, sources: list[str], **extra: Any) -> None:
     """Write dataset_description.json and .bidsignore of a derivative that relapet made."""
     write_text(Path(root) / ".bidsignore", "\n".join(_BEYOND_BIDS) + "\n")
-    made_by = {"Name": "relapet", "Version": relapet.__version__}
+    made_by = {"Name": "relapet", "Version": VERSION}
     links = [{"URL": source} for source in sources]
     _describe(root, name, "derivative", {"GeneratedBy": [made_by], "SourceDatasets": links, **extra})
 
 
 def write_raw_description(root: Path, name: str, note: str) -> None:
     """Write dataset_description.json of a raw data set that relapet simulated; ``note`` says so."""
-    made_by = {"Name": "relapet", "Version": relapet.__version__, "Description": note}
+    made_by = {"Name": "relapet", "Version": VERSION, "Description": note}
     _describe(root, name, "raw", {"License": "CC0", "Authors": ["relapet"], "GeneratedBy": [made_by]})
 
 

@@ -39,12 +39,9 @@ from relapet.model.losses import (
     regional_error,
     weighted_mean,
 )
-from relapet.model.noise import NoiseShape, noise_of_remainders
+from relapet.model.noise import REGION_MM, NoiseShape, noise_of_remainders
 from relapet.model.parametrisation import Prediction, Remainder, parametrised
 from relapet.model.samplers import SAMPLERS
-
-REGION_MM = 16.0
-"""Edge of the cubes of `RelaConfig.regional_weight`: about that of a cortical VOI."""
 
 
 class RelaConfig(MethodConfig):
@@ -85,7 +82,7 @@ class RelaConfig(MethodConfig):
         "conditional mean (shaped noise)",
     )
     regional_weight: float = Field(
-        0, ge=0, description="weight of the squared error of means over cubes of 16 mm (shaped noise)"
+        0, ge=0, description="weight of the squared error of means over cubes of 24 mm (shaped noise)"
     )
     target_weight: float = Field(
         1.0, ge=0, description="weight of the squared error of the prediction (L_noise for eps)"
@@ -277,9 +274,14 @@ class Rela(Method):
         fake, real = (pet[batch.present][:, None] for pet in (step.x0_hat, batch.pet))
         return fake, real, condition, step.t[volume]
 
+    @property
+    def gives_mean(self) -> bool:
+        """Where training showed nothing at times."""
+        return self.config.mean_share > 0
+
     def expected(self, condition: Condition) -> Tensor | None:
         """One call at t = T - 1 with nothing shown, which training makes the conditional mean."""
-        if not self.config.mean_share:
+        if not self.gives_mean:
             return None
         nothing = condition.volumes()
         t = torch.full((len(nothing),), self.config.timesteps - 1, device=nothing.device)
@@ -294,12 +296,18 @@ class Rela(Method):
     def sample(
         self, condition: Condition, settings: SampleSettings, draws: Draws, on_step: OnStep | None = None
     ) -> Tensor:
-        """Walk from noise to a volume."""
-        form = self.parametrisation
+        """Walk from noise to a volume; where the model gives a mean in one call, about that mean.
+
+        So few steps keep both: the mean of samples is the model's, whatever the sampler makes of their spread.
+        """
+        form, expected = self.parametrisation, self.expected(condition)
+        zero = condition.volumes()
+        centre = zero if expected is None else form.walked(expected, condition)
 
         def denoise(x_t: Tensor, t: Tensor) -> Tensor:
-            return form.walked(self._clean(x_t, t, condition), condition)
+            signal, _ = self.schedule.signal_and_noise(t, x_t)
+            return form.walked(self._clean(x_t + signal * centre, t, condition), condition) - centre
 
         sampler = SAMPLERS[settings.sampler]
         x_0 = sampler(denoise, self.schedule, lambda: form.fresh(draws, condition), settings.steps, on_step)
-        return form.finished(x_0, condition)
+        return form.finished(x_0 + centre, condition)

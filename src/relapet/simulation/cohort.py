@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-import relapet
 from relapet.errors import InputError
 from relapet.files import prepare_output_folder
 from relapet.imaging.bids import Visit, write_dataset_description, write_image, write_table
@@ -29,6 +28,7 @@ from relapet.simulation.tables import (
 )
 from relapet.tracers import TracerSpec, simulated_tracers
 from relapet.types import Json
+from relapet.version import VERSION
 
 __all__ = ["SimulatedSubject", "SimulationConfig", "simulate_cohort", "simulate_subject"]
 
@@ -40,7 +40,7 @@ def _sidecar(config: SimulationConfig, subject: SimulatedSubject, **extra: Any) 
     return {
         "Simulated": True,
         "Description": NOTE,
-        "GeneratedBy": {"Name": "relapet", "Version": relapet.__version__},
+        "GeneratedBy": {"Name": "relapet", "Version": VERSION},
         "SimulationSite": config.site.name,
         "SimulationScanner": subject.scanner.name,
         "SimulationSeed": config.seed,

@@ -69,6 +69,8 @@ class Synthesizer:
     device: torch.device
     prior: Prior | None
     """What the model is told of each PET beforehand; None for a model trained without."""
+    spread: dict[str, float]
+    """Factor by which samples lie about the mean map, by tracer; 1 for one that is not named."""
     half: bool
     """Whether the networks run in bfloat16: as they were trained, where it is fast; sampling itself is float32."""
 
@@ -89,12 +91,18 @@ class Synthesizer:
         method.networks.eval()
         sample = SampleConfig.model_validate(settings["sample"])
         half = settings["train"]["precision"] in ("auto", "bf16-mixed") and has_fast_bfloat16()
-        return cls(method, manifest, sample, run, chosen, read_prior(run, manifest), half)
+        prior, spread = read_prior(run, manifest), run.read_spread()
+        return cls(method, manifest, sample, run, chosen, prior, spread, half)
 
     @property
     def grid(self) -> Grid:
         """The grid that the model was trained on."""
         return get_grid(self.manifest.grid)
+
+    @property
+    def gives_mean(self) -> bool:
+        """Whether the model gives its conditional mean in one call, beside samples about it."""
+        return self.method.random and self.method.gives_mean
 
     @property
     def caution(self) -> str | None:
@@ -178,7 +186,9 @@ class Synthesizer:
             drawn = [self._draw(condition, seed, sample, on_step) for seed in seeds]
             for k, tracer in enumerate(together):
                 mean = None if expected is None else _suvr(expected[k], tracer, rim)
-                maps = tuple(_suvr(volumes[k], tracer, rim) for volumes in drawn)
+                factor = 1.0 if expected is None else self.spread.get(tracer.name, 1.0)
+                centre = 0 if expected is None else (1 - factor) * expected[k]
+                maps = tuple(_suvr(centre + factor * volumes[k], tracer, rim) for volumes in drawn)
                 found[tracer.name] = Synthesis(maps, seeds, tracer, images.grid.affine, mean)
         return {tracer.name: found[tracer.name] for tracer in tracers}
 
