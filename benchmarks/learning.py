@@ -9,9 +9,9 @@ A case is a preset (or a YAML file) of any method, and single settings over it; 
 is trained for the steps that fit in ``--seconds`` at its own measured cost of a step, so that what else the machine
 does changes nothing: on a CPU each case has one thread and its cost is processor time, on a GPU it is elapsed
 time. What is fitted in closed form comes on top and is reported. Every case then synthesises the same held-out
-subjects with the same sampler and is scored in SUVr. A case that is done is not run again: the same command goes on
-after an interruption. Writes OUT/learning.md, learning.tsv, learning.png (validation error in training) and
-differences.png.
+subjects with the same number of network calls and is scored in SUVr. A case that is done is not run again: the
+same command goes on after an interruption. Writes OUT/learning.md, learning.tsv, learning.png (validation error in
+training) and differences.png.
 """
 
 from __future__ import annotations
@@ -107,7 +107,9 @@ CASES = {
     # what is known beforehand, and noise of the shape of what that leaves
     "no_prior": Case("fast", ("data.prior=none", "method.residual_sd=0")),
     "linear_prior": Case("fast", ("data.prior=linear",)),
-    "shaped_noise": Case("fast", ("data.prior=linear", "method.noise=shaped", "method.residual_sd=0")),
+    "shaped_noise": Case(
+        "fast", ("data.prior=linear", "method.noise=shaped", "method.residual_sd=0", "sample.sampler=flow")
+    ),
     "all_tracers": Case("fast", ("method.tracers=all",)),
     "packed": Case("fast", ("method.generator.packed=true",)),
     "regression_linear_prior": Case("regression", ("data.prior=linear",)),
@@ -314,7 +316,7 @@ def markdown(table: pd.DataFrame, names: list[str], options: argparse.Namespace)
     device = torch.cuda.get_device_name() if ON_GPU else "one CPU thread a case"
     lines = [
         f"relapet {relapet.__version__}, {options.grid}, {options.subjects} simulated research subjects, "
-        f"{options.seconds:g} s of training a case ({device}), sampler ddim with {options.sample_steps} steps, "
+        f"{options.seconds:g} s of training a case ({device}), {options.sample_steps} network calls a sample (ddim unless the case says otherwise), "
         f"n = {int(table['n'].max())} held-out subjects.",
         f"Mean over subjects; in brackets the 95 % bootstrap interval of the difference from `{options.reference}`.",
     ]
