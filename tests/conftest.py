@@ -1,4 +1,4 @@
-"""Small model-ready data sets on the 4 mm grid, and a tiny trained run, shared by the tests."""
+"""Small model-ready data sets on the 8 mm grid, and a tiny trained run, shared by the tests."""
 
 from __future__ import annotations
 

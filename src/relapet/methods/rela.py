@@ -49,9 +49,7 @@ class RelaConfig(MethodConfig):
 
     name: Literal["rela"] = Field("rela", description="the method")
     generator: GeneratorConfig = Field(GeneratorConfig(), description="the U-Net")
-    discriminator: DiscriminatorConfig = Field(
-        DiscriminatorConfig(), description="the critic, used in training alone"
-    )
+    discriminator: DiscriminatorConfig = Field(DiscriminatorConfig(), description="the critic, for training")
     timesteps: int = Field(1000, ge=2, description="T, the length of the noise schedule")
     beta_first: float = Field(5e-4, gt=0, description="first beta of the scaled-linear schedule")
     beta_last: float = Field(1.95e-2, gt=0, description="last beta of the scaled-linear schedule")
@@ -71,9 +69,7 @@ class RelaConfig(MethodConfig):
         description="white: as published; shaped: of the covariance of what the prior leaves, which is then what is "
         "predicted (needs data.prior)",
     )
-    tracers: Targets = Field(
-        "one", description="one: a tracer a call, as published; all: every tracer in one call"
-    )
+    tracers: Targets = Field("one", description="tracers a call; one: as published; all: every one at once")
     mean_share: float = Field(
         0,
         ge=0,
@@ -84,17 +80,13 @@ class RelaConfig(MethodConfig):
     regional_weight: float = Field(
         0, ge=0, description="weight of the squared error of means over cubes of 24 mm (shaped noise)"
     )
-    target_weight: float = Field(
-        1.0, ge=0, description="weight of the squared error of the prediction (L_noise for eps)"
-    )
+    target_weight: float = Field(1.0, ge=0, description="weight of the prediction's squared error (L_noise)")
     image_weight: float = Field(1.0, ge=0, description="weight of L_image, the L1 on the clean prediction")
     adversarial_weight: float = Field(
-        1.0, ge=0, description="lambda, weight of the adversarial term; 0 turns it off"
+        1.0, ge=0, description="lambda, of the adversarial term; 0 turns it off"
     )
     adversarial_start: int = Field(0, ge=0, description="first step with the adversarial term")
-    adversarial_loss: AdversarialKind = Field(
-        "relativistic", description="relativistic pairing, or the standard non-saturating loss"
-    )
+    adversarial_loss: AdversarialKind = Field("relativistic", description="or standard: non-saturating")
     penalty_weight: float = Field(1e-3, ge=0, description="gamma, weight of R1 + R2; 0 turns them off")
     penalty_reduction: PenaltyReduction = Field(
         "full", description="full: the squared norm as defined; released: as published, Z times weaker"
@@ -112,9 +104,7 @@ class RelaConfig(MethodConfig):
         if self.noise == "white" and (self.mean_share or self.regional_weight):
             raise ValueError("mean_share and regional_weight need noise: shaped")
         if self.noise == "shaped" and (self.residual_sd or self.prediction != "x0"):
-            raise ValueError(
-                "noise: shaped has a preconditioning of its own; leave prediction and residual_sd out"
-            )
+            raise ValueError("noise: shaped preconditions by itself; leave prediction and residual_sd out")
         return self
 
     @property

@@ -52,7 +52,7 @@ def make(**settings: Any) -> Rela:
     torch.manual_seed(0)
     method = Rela(
         RelaConfig.model_validate(SMALL | {"adversarial_weight": 0.0} | settings),
-        DataFacts(TRACERS, 4, True, SHAPE, 4.0),
+        DataFacts(TRACERS, 4, True, SHAPE, 6.0),
     )
     method.fit(visits())
     # MONAI starts the last layers at 0: give them something to pass on.
@@ -220,6 +220,6 @@ def test_settings_that_only_shaped_noise_has_are_refused_without_it() -> None:
     for name in ("mean_share", "regional_weight"):
         with pytest.raises(InputError, match="noise: shaped"):
             RelaConfig(**{name: 0.5})
-    with pytest.raises(InputError, match="preconditioning of its own"):
+    with pytest.raises(InputError, match="preconditions by itself"):
         RelaConfig(noise="shaped", residual_sd=0.1)
     assert "none" not in RelaConfig(noise="shaped").priors
