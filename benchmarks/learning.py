@@ -316,8 +316,8 @@ def markdown(table: pd.DataFrame, names: list[str], options: argparse.Namespace)
     device = torch.cuda.get_device_name() if ON_GPU else "one CPU thread a case"
     lines = [
         f"relapet {relapet.__version__}, {options.grid}, {options.subjects} simulated research subjects, "
-        f"{options.seconds:g} s of training a case ({device}), {options.sample_steps} network calls a sample "
-        "(ddim unless the case says otherwise), "
+        f"{options.seconds:g} s of training a case ({device}), {options.sample_steps} network calls "
+        f"a sample (ddim unless the case says otherwise), "
         f"n = {int(table['n'].max())} held-out subjects.",
         f"Mean over subjects; in brackets the 95 % bootstrap interval of the difference from `{options.reference}`.",
     ]
