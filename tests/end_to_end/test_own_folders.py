@@ -203,7 +203,10 @@ def test_descriptions_and_sidecars_tell_no_path(
     for path in (source / "Smith_J").iterdir():
         path.rename(path.with_name(path.name.replace("A1", "Smith_J")))
     assert synthesize(toy_source, tmp_path / "synthetic", tiny_run) == 0
-    assert main(["import-layout", str(source), str(tmp_path / "imported"), "--units", "SUVR", "--grid", "4mm"]) == 1
+    assert (
+        main(["import-layout", str(source), str(tmp_path / "imported"), "--units", "SUVR", "--grid", "4mm"])
+        == 1
+    )
     for root in (tmp_path / "synthetic", tmp_path / "imported"):
         assert is_made_by_relapet(root)
         for path in root.rglob("*.json"):
@@ -239,7 +242,9 @@ def test_who_learned_from_simulated_people_says_so_everywhere(
 
 def test_a_sidecar_alone_says_simulated(toy: Path, tmp_path: Path) -> None:
     assert not is_simulated(toy, [FIRST.t1w(toy)])
-    FIRST.t1w(toy).with_name(FIRST.t1w(toy).name.replace(".nii.gz", ".json")).write_text('{"Simulated": true}')
+    FIRST.t1w(toy).with_name(FIRST.t1w(toy).name.replace(".nii.gz", ".json")).write_text(
+        '{"Simulated": true}'
+    )
     assert is_simulated(toy, [FIRST.t1w(toy)])
     write_raw_description(tmp_path / "raw", "raw", "note", Simulated=True)
     assert is_simulated(tmp_path / "raw")

@@ -74,7 +74,11 @@ def test_an_output_in_its_input_is_refused_under_any_name(tmp_path: Path) -> Non
     source = tmp_path / "source"
     source.mkdir()
     (tmp_path / "link").symlink_to(source)
-    for out, how in ((source, "is"), (source / "a" / "b", "lies inside"), (tmp_path / "link" / "c", "lies inside")):
+    for out, how in (
+        (source, "is"),
+        (source / "a" / "b", "lies inside"),
+        (tmp_path / "link" / "c", "lies inside"),
+    ):
         with pytest.raises(InputError, match=rf"{how} the input .*choose one outside"):
             refuse_inside(out, tmp_path / "missing", source)
     refuse_inside(tmp_path / "source2", source)

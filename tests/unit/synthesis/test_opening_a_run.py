@@ -107,7 +107,9 @@ CASES: list[tuple[Damage, tuple[str, ...]]] = [
 ]
 
 
-@pytest.mark.parametrize(("damage", "named"), CASES, ids=[f"{i}-{c[1][0]}-{c[1][1]}" for i, c in enumerate(CASES)])
+@pytest.mark.parametrize(
+    ("damage", "named"), CASES, ids=[f"{i}-{c[1][0]}-{c[1][1]}" for i, c in enumerate(CASES)]
+)
 def test_a_broken_run_is_refused_before_anything_is_written(
     damage: Damage,
     named: tuple[str, ...],
