@@ -36,7 +36,7 @@ from relapet.data.volumes import suvr_to_model
 from relapet.imaging.grid import GRIDS
 from relapet.methods import build_method
 from relapet.model.interface import DataFacts
-from relapet.runs import tracer_slots
+from relapet.run_contents import tracer_slots
 from relapet.threads import limit_threads, wait_passively
 from relapet.tracers import simulated_tracers
 from relapet.training.distributed import make_fabric

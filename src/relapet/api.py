@@ -121,10 +121,10 @@ def train(
     With ``resume`` a run goes on with its own settings (``config`` None), of which a few may be given anew: see
     `relapet.training.folder.MAY_CHANGE`. Raises InputError, TrainingError and Stopped.
     """
+    from relapet.adjustment import fit_adjustment
     from relapet.calibration import calibrate_run
     from relapet.config import load_resumed
     from relapet.runs import RunFolder
-    from relapet.spread import fit_spread
     from relapet.training.distributed import is_first_process
     from relapet.training.train import TrainOptions, train_run
     from relapet.validation import Validation
@@ -139,7 +139,7 @@ def train(
     folder = train_run(config, Path(derivatives), Path(run), options)
     if config.train.calibrate and is_first_process():
         messages.say("Calibrating samples and VOI intervals on the validation subjects.")
-        fit_spread(folder, Path(derivatives), messages)
+        fit_adjustment(folder, Path(derivatives), messages)
         calibrate_run(folder, Path(derivatives), messages)
     return folder
 
