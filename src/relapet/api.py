@@ -7,7 +7,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from relapet.files import require_empty
+from relapet.errors import InputError
+from relapet.files import refuse_inside, require_empty
 from relapet.messages import Messages, Silent
 from relapet.settings import changed
 from relapet.threads import wait_passively
@@ -109,7 +110,7 @@ def import_layout(
 
 
 def train(
-    config: RunConfig,
+    config: RunConfig | None,
     derivatives: str | Path,
     run: str | Path,
     resume: bool = False,
@@ -117,21 +118,28 @@ def train(
 ) -> RunFolder:
     """Train a model on model-ready derivatives, and calibrate it on its validation subjects.
 
-    Raises InputError, TrainingError and Stopped.
+    With ``resume`` a run goes on with its own settings (``config`` None), of which a few may be given anew: see
+    `relapet.training.folder.MAY_CHANGE`. Raises InputError, TrainingError and Stopped.
     """
+    from relapet.adjustment import fit_adjustment
     from relapet.calibration import calibrate_run
-    from relapet.spread import fit_spread
+    from relapet.config import load_resumed
+    from relapet.runs import RunFolder
     from relapet.training.distributed import is_first_process
     from relapet.training.train import TrainOptions, train_run
     from relapet.validation import Validation
 
     messages = messages or Silent()
+    if config is None:
+        if not resume:
+            raise InputError("Training needs settings; give `config`, or `resume` a run that has its own.")
+        config = load_resumed(RunFolder(Path(run)))
     validate = Validation(config.sample, config.train.validation_steps)
     options = TrainOptions(resume=resume, validate=validate, messages=messages)
     folder = train_run(config, Path(derivatives), Path(run), options)
     if config.train.calibrate and is_first_process():
         messages.say("Calibrating samples and VOI intervals on the validation subjects.")
-        fit_spread(folder, Path(derivatives), messages)
+        fit_adjustment(folder, Path(derivatives), messages)
         calibrate_run(folder, Path(derivatives), messages)
     return folder
 
@@ -152,11 +160,15 @@ def synthesize(
     unusable call; a visit that fails is in the outcome.
     """
     from relapet.calibration import intervals_for
+    from relapet.synthesis.dataset import SIMULATED_NOTICE
     from relapet.synthesis.synthesize import Request, synthesize_dataset
     from relapet.synthesis.synthesizer import Synthesizer
 
     synthesizer = Synthesizer.from_run(model)
+    refuse_inside(Path(out), Path(model))
     messages = messages or Silent()
+    if synthesizer.manifest.trained_on:
+        messages.warn(f"{model}: {SIMULATED_NOTICE}")
     sample = changed(synthesizer.sample, settings or {})
     request = Request(
         tracers=tuple(synthesizer.tracer(name) for name in tracers or synthesizer.manifest.tracers),

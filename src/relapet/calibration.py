@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,17 +19,19 @@ from relapet.evaluation.uncertainty.conformal import (
 )
 from relapet.evaluation.uncertainty.coverage import UncertaintyConfig
 from relapet.evaluation.uncertainty.voi_tables import measure_vois, pair_with_real
+from relapet.files import read_json, temporary_folder
 from relapet.imaging.derivatives import index_measured
+from relapet.locks import locked
 from relapet.messages import Messages
 from relapet.runs import RunFolder
 from relapet.synthesis.sample_config import SampleConfig
-from relapet.synthesis.synthesize import Request, synthesize_dataset
+from relapet.synthesis.synthesize import MEAN_OVER_SAMPLES, Request, synthesize_dataset
 from relapet.synthesis.synthesizer import Synthesizer
 from relapet.types import Json
 
 
 def settings_of(sample: SampleConfig) -> dict[str, str | int]:
-    """What of the sampler decides the residuals, and so must be the same when intervals are used."""
+    """What of the sampler decides the residuals of a mean over samples."""
     return {"sampler": sample.sampler, "steps": sample.steps, "count": sample.count, "seed": sample.seed}
 
 
@@ -45,19 +47,29 @@ def calibrate_run(run: RunFolder, derivatives: Path, messages: Messages) -> Cali
         return None
     index = [files for files in index_measured(derivatives) if files.visit.subject in people]
     tracers = [synthesizer.tracer(name) for name in synthesizer.manifest.tracers]
-    with tempfile.TemporaryDirectory(prefix=".tmp-calibration-", dir=run.path) as folder:
+    with locked(run.path), temporary_folder(run.path) as folder:
         request = Request(tuple(tracers), synthesizer.sample, tuple(people))
-        outcome = synthesize_dataset(derivatives, Path(folder), synthesizer, request, messages)
+        outcome = synthesize_dataset(derivatives, folder, synthesizer, request, messages)
         if not outcome.done:
             messages.warn(
                 "No validation subject could be synthesised, so the run has no calibrated intervals."
             )
             return None
-        predicted = read_predictions(Path(folder))
-    pairs = pair_with_real(predicted, measure_vois(index, synthesizer.grid, messages.warn))
-    calibration = calibrate(pairs, UncertaintyConfig(), run.weights_sha256(), settings_of(synthesizer.sample))
+        predicted = read_predictions(folder)
+        sampling = settings_of(synthesizer.sample) if _is_mean_over_samples(folder) else {}
+    # Not scaled by the SD over samples: it depends on their number, and so would the intervals.
+    pairs = pair_with_real(
+        predicted.assign(sd=float("nan")), measure_vois(index, synthesizer.grid, messages.warn)
+    )
+    calibration = calibrate(pairs, UncertaintyConfig(), run.weights_sha256(), sampling)
     save_calibration(calibration, run.calibration)
     return calibration
+
+
+def _is_mean_over_samples(root: Path) -> bool:
+    """Whether the maps depend on the samples at all: not where the method gives its conditional mean in one call."""
+    sidecars = [read_json(path) for path in sorted(root.rglob("*_desc-synth_mimap.json"))]
+    return any("Sampler" in sidecar and sidecar["MeanBy"] == MEAN_OVER_SAMPLES for sidecar in sidecars)
 
 
 @dataclass(frozen=True)
@@ -93,16 +105,10 @@ def intervals_for(synthesizer: Synthesizer, sample: SampleConfig, messages: Mess
     if not path.is_file():
         return None
     calibration = load_calibration(path, synthesizer.run.weights_sha256())
-    wanted = settings_of(sample)
-    other = [
-        f"{key} {calibration.sampling.get(key)} (not {value})"
-        for key, value in wanted.items()
-        if calibration.sampling.get(key) != value
-    ]
+    other = _unlike(calibration, settings_of(sample))
     if other:
         messages.warn(
-            f"The VOI tables have no intervals: {path} was made with {', '.join(other)}; synthesize with the same, "
-            "or calibrate for others by relapet train ... --resume --set sample.KEY=VALUE."
+            f"The VOI tables have no intervals: {path} was made with {', '.join(other)}; synthesize with the same."
         )
         return None
     level = calibration.best_level()
@@ -110,3 +116,21 @@ def intervals_for(synthesizer: Synthesizer, sample: SampleConfig, messages: Mess
         messages.warn(f"The VOI tables have no intervals: {path} rests on too few validation subjects.")
         return None
     return Intervals(calibration, level)
+
+
+def _unlike(calibration: Calibration, wanted: Mapping[str, str | int]) -> list[str]:
+    """The sampler's settings under which the residuals were others than they will be.
+
+    More samples are as good: their mean lies, on average, no farther from the measured value than that of fewer, so the
+    intervals hold. A calibration that says nothing of samples does not depend on them.
+    """
+    told = []
+    for key, made_with in calibration.sampling.items():
+        value = wanted.get(key)
+        more = (
+            key == "count" and not calibration.scaled and isinstance(value, int) and int(made_with) <= value
+        )
+        if value != made_with and not more:
+            least = " or more" if key == "count" and not calibration.scaled else ""
+            told.append(f"{key} {made_with}{least} (not {value})")
+    return told

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import reduce
 from operator import or_
 from pathlib import Path
@@ -14,7 +14,8 @@ from relapet.data.data_config import DataConfig
 from relapet.errors import InputError
 from relapet.methods import METHODS
 from relapet.model.interface import MethodConfig
-from relapet.setting_files import compose, presets
+from relapet.runs import RunFolder
+from relapet.setting_files import compose, presets, with_single
 from relapet.settings import Settings, fault
 from relapet.synthesis.sample_config import SampleConfig
 from relapet.training.train_config import TrainConfig
@@ -26,7 +27,7 @@ else:  # one row in METHODS is all that a new method needs
         reduce(or_, (method.Config for method in METHODS.values())), Field(discriminator="name")
     ]
 
-__all__ = ["RunConfig", "describe", "load_config", "presets"]
+__all__ = ["RunConfig", "describe", "load_config", "load_resumed", "presets"]
 
 
 class RunConfig(Settings):
@@ -56,8 +57,20 @@ def load_config(
     A preset or a file may name another preset that it is ``based_on``. Raises InputError naming the preset, the
     file or the key that is wrong.
     """
+    return _checked(compose(preset, file, settings))
+
+
+def load_resumed(run: RunFolder, settings: Sequence[str] = ()) -> RunConfig:
+    """The settings that a run goes on with: its own, ``key.key=value`` settings over them.
+
+    Raises InputError for a folder without settings, and where any is wrong.
+    """
+    return _checked(with_single(run.read_settings(), settings))
+
+
+def _checked(content: Mapping[str, Any]) -> RunConfig:
     try:
-        return RunConfig.model_validate(compose(preset, file, settings))
+        return RunConfig.model_validate(content)
     except ValidationError as error:
         raise InputError(fault(error, RunConfig)) from error
 

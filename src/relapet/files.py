@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import json
-import secrets
+import shutil
 import stat
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from relapet.errors import InputError
+from relapet.locks import is_left_behind, temporary_name
 
 
 @contextmanager
@@ -23,7 +25,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".tmp-{secrets.token_hex(4)}-{path.name}")
+    temporary = path.with_name(temporary_name(path.name))
     temporary.touch()
     mode = stat.S_IMODE(
         temporary.stat().st_mode
@@ -37,10 +39,27 @@ def atomic_path(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
-def remove_unfinished(folder: Path) -> None:
-    """Delete what a killed process left of `atomic_path` under a folder that no other process writes to."""
-    for path in Path(folder).rglob(".tmp-*"):
-        path.unlink(missing_ok=True)
+@contextmanager
+def temporary_folder(parent: Path) -> Iterator[Path]:
+    """A folder within ``parent``, which is made, and so on its file system; it goes with all it holds."""
+    Path(parent).mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=temporary_name(""), dir=parent) as folder:
+        yield Path(folder)
+
+
+def remove_unfinished(folder: Path, alone: bool = False) -> None:
+    """Delete what killed processes left of `atomic_path` and `temporary_folder` under a folder.
+
+    ``alone``: no other process writes there, so that whatever has a temporary name is left behind. Else it is what
+    processes of this host left that are gone.
+    """
+    for path in sorted(Path(folder).rglob(".tmp-*")):
+        if not alone and not is_left_behind(path):
+            continue
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -58,7 +77,7 @@ def read_json(path: Path) -> dict[str, Any]:
     """Read a JSON object; raise InputError with the file's name where it is none."""
     try:
         content = json.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{path} is not a readable JSON file ({error}); write it anew.") from error
     if not isinstance(content, dict):
         raise InputError(f"{path} holds no JSON object; write it anew.")
@@ -95,14 +114,52 @@ def require_empty(path: Path, what: str = "folder") -> Path:
     return path
 
 
+def visible(folder: Path) -> list[Path]:
+    """What a folder holds, which may not exist: but hidden files, as of version control, that relapet never writes."""
+    folder = Path(folder)
+    if not folder.is_dir():
+        return []
+    return sorted(path for path in folder.iterdir() if path.name[0] != "." or path.name == ".bidsignore")
+
+
+def require_empty_or_own(path: Path, is_own: Callable[[Path], bool], what: str) -> Path:
+    """The output folder itself; raises InputError where it holds anything but what ``what`` wrote.
+
+    ``is_own`` tells that of a folder that is not empty: nobody's own files are overwritten.
+    """
+    path = Path(path)
+    if visible(path) and not is_own(path):
+        raise InputError(
+            f"The output folder {path} is not empty and holds no unfinished or earlier output of {what}; choose an "
+            "empty folder."
+        )
+    return path
+
+
+def refuse_inside(out: Path, *inputs: Path) -> None:
+    """Raise InputError where an output folder is one of the folders that are read, or lies in one."""
+    place = Path(out).resolve()
+    for folder in map(Path, inputs):
+        for above in (place, *place.parents):
+            if folder.exists() and above.exists() and folder.samefile(above):
+                how = "is" if above == place else "lies inside"
+                raise InputError(
+                    f"The output folder {out} {how} the input {folder}; choose one outside of it."
+                )
+
+
 def prepare_output_folder(path: Path) -> Path:
-    """Make an output folder and prove that it can be written; raise InputError where it cannot."""
+    """Make an output folder and prove that it can be written; raise InputError where it cannot.
+
+    What killed processes left under temporary names goes.
+    """
     path = Path(path)
     try:
         path.mkdir(parents=True, exist_ok=True)
-        probe = path / f".tmp-{secrets.token_hex(4)}"
+        probe = path / temporary_name("probe")
         probe.touch()
         probe.unlink()
+        remove_unfinished(path)
     except OSError as error:
         reason = error.strerror or str(error)
         raise InputError(f"The output folder {path} cannot be written ({reason}); choose another.") from error

@@ -5,21 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 
 from relapet.config import RunConfig, load_config
+from relapet.environment import environment, git_revision, now
 from relapet.errors import InputError
-from relapet.files import prepare_output_folder, sha256
+from relapet.files import prepare_output_folder, read_json, require_empty_or_own, sha256
 from relapet.imaging.grid import SPACE
+from relapet.locks import locked
 from relapet.methods import build_method
 from relapet.model.released_weights import check_fit, read_released_checkpoint, to_present_names
-from relapet.runs import (
-    RUN_FORMAT,
-    Manifest,
-    RunFolder,
-    TracerRecord,
-    environment,
-    git_revision,
-    now,
-    tracer_slots,
-)
+from relapet.run_contents import RUN_FORMAT, Manifest, TracerRecord, tracer_slots
+from relapet.runs import RunFolder
 from relapet.tracers import get_tracer
 
 RELATIVE_RANGE = (0.0, 1.0)
@@ -35,20 +29,30 @@ def import_weights(checkpoint: Path, folder: Path) -> RunFolder:
     run = RunFolder(Path(folder))
     if run.path.exists() and not run.path.is_dir():
         raise InputError(f"{run.path} is a file; give a new folder.")
-    if run.path.is_dir() and any(run.path.iterdir()):
+    if run.config.is_file():  # which is written last
         raise InputError(f"The run folder {run.path} is not empty; choose another.")
     config = load_config("released")
     released, epoch = read_released_checkpoint(checkpoint)
     weights = {name: tensor.float() for name, tensor in to_present_names(released).items()}
     origin = f"published release, {Path(checkpoint).name} (SHA-256 {sha256(checkpoint)}), epoch {epoch}"
     manifest = _manifest(config, origin)
+    require_empty_or_own(run.path, lambda _: _is_of(run, origin), "relapet import-weights of this checkpoint")
     method = build_method(config.method.model_dump(mode="json"), manifest.facts())
     check_fit(weights, method.networks["generator"].state_dict(), checkpoint)
     prepare_output_folder(run.path)
-    run.write_weights({"generator": weights}, {"generator": weights})
-    run.write_manifest(manifest)
-    run.write_config(config.model_dump(mode="json"))
+    with locked(run.path):
+        # The manifest first: by it a call that was killed is known again.
+        run.write_manifest(manifest)
+        run.write_weights({"generator": weights}, {"generator": weights})
+        run.write_config(config.model_dump(mode="json"))
     return run
+
+
+def _is_of(run: RunFolder, origin: str) -> bool:
+    try:
+        return read_json(run.manifest).get("origin") == origin
+    except InputError:
+        return False
 
 
 def _manifest(config: RunConfig, origin: str) -> Manifest:

@@ -43,7 +43,8 @@ def present_manifest(manifest: Mapping[str, Any], settings: Mapping[str, Any]) -
     """A manifest of any earlier format in the present shape; ``settings`` as the run folder holds them."""
     present = dict(manifest)
     if present.get("run_format") == 1:
-        generator = settings.get("method", {}).get("generator", {})
+        generator = settings.get("method", {}).get("generator")
+        generator = generator if isinstance(generator, dict) else {}
         present.setdefault("prior", "mean" if settings.get("data", {}).get("template") else "none")
         present.setdefault("tracer_slots", generator.get("tracer_slots"))
     return present

@@ -3,7 +3,7 @@
 config.yaml        every setting, resolved
 manifest.json      what it was trained on and with (see `Manifest`)
 calibration.json   half-widths of VOI intervals, from the validation subjects
-spread.json        factor by which samples lie about the mean map, from the same
+adjustment.json    how much the model is trusted beyond its prior, and how far samples lie apart, from the same
 weights/           of each network that synthesis needs NAME.safetensors (raw) and NAME_ema.safetensors (averaged);
                    fitted.safetensors (what the method found in closed form), prior.safetensors (the linear prior),
                    training_mean.safetensors (SUVr)
@@ -15,19 +15,15 @@ log.tsv, figures/
 from __future__ import annotations
 
 import hashlib
-import platform
-import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ValidationError
 from safetensors import SafetensorError
 from safetensors.numpy import load_file as load_arrays
 from safetensors.numpy import save_file as save_arrays
@@ -36,78 +32,17 @@ from torch import Tensor
 
 from relapet.errors import InputError
 from relapet.files import atomic_path, read_json, sha256, write_json, write_text
-from relapet.imaging.grid import get_grid
-from relapet.model.interface import DataFacts
+from relapet.run_contents import (
+    RUN_FORMAT,
+    Adjustment,
+    Manifest,
+    check_finite,
+    check_maps,
+    fault_of_manifest,
+)
 from relapet.run_formats import present_manifest, present_settings
-from relapet.tracers import TracerSpec
+from relapet.setting_files import read_settings_file
 from relapet.types import Volume
-
-RUN_FORMAT = 2
-"""Version of the run folder's content; raised when an older relapet could not read it right."""
-
-PUBLISHED_TRACER_SLOTS = 4
-"""Classes of the published network, of which it uses three."""
-_PACKAGES = ("relapet", "torch", "monai", "lightning-fabric", "numpy", "nibabel")
-
-
-class TracerRecord(BaseModel):
-    """How one tracer was presented to the model."""
-
-    model_config = ConfigDict(frozen=True)
-
-    label: str
-    index: int
-    suvr_window: tuple[float, float]
-    """What -1 and 1 of the output mean. Under min-max scaling that is the training volumes' mean range."""
-
-
-class Manifest(BaseModel):
-    """What a run was trained on and with."""
-
-    model_config = ConfigDict(frozen=True)
-
-    run_format: int
-    created: str
-    versions: dict[str, str]
-    git_revision: str | None
-    method: str
-    space: str
-    grid: str
-    tracers: dict[str, TracerRecord]
-    inputs: tuple[str, ...] = ("T1w", "FLAIR")
-    """Modalities that the model sees; any other is background to it."""
-    required_inputs: tuple[str, ...]
-    """Modalities without which the model cannot be used: T1w, FLAIR."""
-    mri_scaling: Literal["robust", "minmax"] = "robust"
-    """See `relapet.data.volumes.scale_mri`."""
-    pet_scaling: Literal["suvr_window", "minmax"] = "suvr_window"
-    """minmax: each training volume was scaled by its own range, so that the output is no SUVr."""
-    prior: Literal["none", "mean", "linear"]
-    """What the model was told of each PET beforehand."""
-    tracer_slots: int
-    """Rows of the tracer embedding."""
-    split: dict[str, list[str]]
-    seeds: dict[str, int]
-    checksums: dict[str, str]
-    """SHA-256 of every file that was trained or validated on, by its path within the derivative."""
-    origin: str | None = None
-    """Where the weights are from, where they were not trained in this folder."""
-
-    def facts(self) -> DataFacts:
-        """What the size of the networks follows from."""
-        grid = get_grid(self.grid)
-        return DataFacts(
-            tracers=len(self.tracers),
-            tracer_slots=self.tracer_slots,
-            prior=self.prior != "none",
-            shape=grid.shape,
-            voxel_mm=grid.voxel_size,
-        )
-
-
-def tracer_slots(tracers: Sequence[TracerSpec]) -> int:
-    """Rows that an embedding of these tracers needs; never fewer than the four of the published network."""
-    return max(PUBLISHED_TRACER_SLOTS, *(tracer.index + 1 for tracer in tracers))
 
 
 @dataclass(frozen=True)
@@ -155,9 +90,9 @@ class RunFolder:
         return self.weights / "prior.safetensors"
 
     @property
-    def spread(self) -> Path:
-        """Factor by which samples lie about the mean map, by tracer."""
-        return self.path / "spread.json"
+    def adjustment(self) -> Path:
+        """What is kept of what the model adds to its prior, and how far samples lie apart, by tracer."""
+        return self.path / "adjustment.json"
 
     @property
     def training_mean(self) -> Path:
@@ -208,21 +143,23 @@ class RunFolder:
         """Write the linear prior's arrays."""
         _write_arrays(self.prior, arrays)
 
-    def write_spread(self, spread: Mapping[str, float]) -> None:
-        """Write the factors by tracer name."""
-        write_json(self.spread, dict(spread))
+    def write_adjustment(self, found: Mapping[str, Adjustment]) -> None:
+        """Write the adjustments by tracer name."""
+        write_json(self.adjustment, {tracer: numbers.model_dump() for tracer, numbers in found.items()})
 
-    def read_spread(self) -> dict[str, float]:
-        """The factors by tracer name, none for a run without; raises InputError where the file is broken."""
-        if not self.spread.is_file():
+    def read_adjustment(self) -> dict[str, Adjustment]:
+        """The adjustments by tracer name, none for a run without; raises InputError where the file is broken."""
+        if not self.adjustment.is_file():
             return {}
-        content = read_json(self.spread)
-        for tracer, factor in content.items():
-            if not isinstance(factor, int | float) or not 0 < factor < 100:
+        found = {}
+        for tracer, numbers in read_json(self.adjustment).items():
+            try:
+                found[tracer] = Adjustment.model_validate(numbers)
+            except ValidationError as error:
                 raise InputError(
-                    f"{self.spread} is broken at {tracer}; copy the run folder again or train again."
-                )
-        return {tracer: float(factor) for tracer, factor in content.items()}
+                    f"{self.adjustment} is broken at {tracer}; copy the run folder again or train again."
+                ) from error
+        return found
 
     def write_training_mean(self, mean: dict[str, Volume]) -> None:
         """Write the mean SUVr maps, ``(X, Y, Z)`` by tracer name."""
@@ -235,15 +172,15 @@ class RunFolder:
     def _settings(self) -> dict[str, Any]:
         if not self.path.is_dir():
             raise InputError(f"The run folder {self.path} does not exist; check --model.")
-        try:
-            settings = yaml.safe_load(self.config.read_text(encoding="utf-8"))
-        except (OSError, yaml.YAMLError) as error:
+        if not self.config.is_file():
             raise InputError(
                 f"{self.path} is no run folder: {self.config.name} cannot be read; "
                 "give the folder that relapet train wrote."
-            ) from error
-        if not isinstance(settings, dict):
-            raise InputError(f"{self.config} holds no settings; train again.")
+            )
+        settings = read_settings_file(self.config)
+        for part in ("method", "data", "train", "sample"):
+            if not isinstance(settings.get(part), dict):
+                raise InputError(f"{self.config} has no settings {part}; copy the run folder again.")
         return settings
 
     def read_manifest(self) -> Manifest:
@@ -262,12 +199,15 @@ class RunFolder:
         try:
             return Manifest.model_validate(present_manifest(content, self._settings()))
         except ValidationError as error:
-            key = ".".join(str(part) for part in error.errors()[0]["loc"])
-            raise InputError(f"{self.manifest} is broken at {key}; train again.") from error
+            raise InputError(
+                f"{self.manifest} is broken: {fault_of_manifest(error)}; copy the run folder again or train again."
+            ) from error
 
     def read_weights(self, network: str) -> dict[str, Tensor]:
-        """A network's averaged weights; raises InputError where they cannot be read."""
-        weights: dict[str, Tensor] = _read_tensors(self.averaged_weights(network), load_file)
+        """A network's averaged weights; raises InputError where they cannot be read or are not finite."""
+        path = self.averaged_weights(network)
+        weights: dict[str, Tensor] = _read_tensors(path, load_file)
+        check_finite(path, {name: tensor.float().numpy() for name, tensor in weights.items()})
         return weights
 
     def read_fitted(self) -> dict[str, Tensor]:
@@ -275,6 +215,8 @@ class RunFolder:
         if not self.fitted.is_file():
             return {}
         found: dict[str, Tensor] = _read_tensors(self.fitted, load_file)
+        # NaN may stand for what the method could not find, as for a tracer that nobody was scanned with.
+        check_finite(self.fitted, {name: tensor.nan_to_num().numpy() for name, tensor in found.items()})
         return found
 
     def read_prior(self) -> dict[str, npt.NDArray[np.generic]]:
@@ -282,9 +224,11 @@ class RunFolder:
         arrays: dict[str, npt.NDArray[np.generic]] = _read_tensors(self.prior, load_arrays)
         return arrays
 
-    def read_training_mean(self) -> dict[str, Volume]:
-        """The mean SUVr maps; raises InputError where they cannot be read."""
+    def read_training_mean(self, manifest: Manifest | None = None) -> dict[str, Volume]:
+        """The mean SUVr maps; raises InputError where they cannot be read, or are not those of the manifest."""
         mean: dict[str, Volume] = _read_tensors(self.training_mean, load_arrays)
+        if manifest is not None:
+            check_maps(self.training_mean, mean, manifest)
         return mean
 
     def weights_sha256(self) -> str:
@@ -312,32 +256,7 @@ def _write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
 def _read_tensors(path: Path, load: Any) -> Any:
     try:
         return load(path)
-    except (OSError, SafetensorError) as error:
+    except (OSError, SafetensorError, ValueError, KeyError, TypeError) as error:
         raise InputError(
             f"{path} cannot be read ({error}); copy the run folder again or train again."
         ) from error
-
-
-def environment() -> dict[str, str]:
-    """Versions of what results depend on."""
-    return {"python": platform.python_version(), **{name: version(name) for name in _PACKAGES}}
-
-
-def now() -> str:
-    """The present time in UTC, ISO 8601."""
-    return datetime.now(UTC).isoformat(timespec="seconds")
-
-
-def git_revision() -> str | None:
-    """Revision of relapet's own source tree, or None where it is installed without one."""
-    try:
-        done = subprocess.run(
-            ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"],
-            capture_output=True,
-            text=True,
-            check=True,
-            timeout=10,
-        )
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return done.stdout.strip()

@@ -34,10 +34,16 @@ def compose(
     if preset is not None:
         content = _read_preset(preset)
     if file is not None:
-        content = _merge(content, _with_base(_read_file(Path(file))))
+        content = _merge(content, _with_base(read_settings_file(Path(file))))
+    return with_single(content, settings)
+
+
+def with_single(content: Mapping[str, Any], settings: Sequence[str]) -> dict[str, Any]:
+    """Settings with ``key.key=value`` settings over them; raises InputError for one that cannot be read."""
+    changed = dict(content)
     for setting in settings:
-        content = _merge(content, _parse(setting))
-    return content
+        changed = _merge(changed, _parse(setting))
+    return changed
 
 
 class _Loader(yaml.SafeLoader):
@@ -76,7 +82,7 @@ def _read_preset(name: str) -> dict[str, Any]:
     known = presets()
     if name not in known:
         raise InputError(f"Unknown preset {shortened(name)}; there are: {', '.join(known)}.")
-    return _with_base(_read_file(known[name]))
+    return _with_base(read_settings_file(known[name]))
 
 
 def _with_base(content: dict[str, Any]) -> dict[str, Any]:
@@ -84,7 +90,8 @@ def _with_base(content: dict[str, Any]) -> dict[str, Any]:
     return content if base is None else _merge(_read_preset(str(base)), content)
 
 
-def _read_file(path: Path) -> dict[str, Any]:
+def read_settings_file(path: Path) -> dict[str, Any]:
+    """The settings in a YAML file, not yet checked; raises InputError for what is none."""
     try:
         text = path.read_text(encoding="utf-8")
     except OSError as error:

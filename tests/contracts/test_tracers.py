@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from relapet.imaging.template import atlas_names
-from relapet.runs import tracer_slots
+from relapet.run_contents import tracer_slots
 from relapet.tracers import TracerSpec, get_tracer, load_tracers
 
 SPECS = list(load_tracers().values())

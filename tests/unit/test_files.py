@@ -13,7 +13,15 @@ import pytest
 from safetensors.numpy import save_file
 
 from relapet.errors import InputError
-from relapet.files import atomic_path, require_empty, require_file, require_folder, write_text
+from relapet.files import (
+    atomic_path,
+    refuse_inside,
+    require_empty,
+    require_empty_or_own,
+    require_file,
+    require_folder,
+    write_text,
+)
 
 
 @pytest.fixture(params=[0o022, 0o077, 0o002])
@@ -60,3 +68,29 @@ def test_what_must_be_there_and_what_must_not(tmp_path: Path) -> None:
         require_empty(tmp_path)
     with pytest.raises(InputError, match="is a file"):
         require_empty(file)
+
+
+def test_an_output_in_its_input_is_refused_under_any_name(tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    source.mkdir()
+    (tmp_path / "link").symlink_to(source)
+    for out, how in (
+        (source, "is"),
+        (source / "a" / "b", "lies inside"),
+        (tmp_path / "link" / "c", "lies inside"),
+    ):
+        with pytest.raises(InputError, match=rf"{how} the input .*choose one outside"):
+            refuse_inside(out, tmp_path / "missing", source)
+    refuse_inside(tmp_path / "source2", source)
+    refuse_inside(tmp_path, source)
+
+
+def test_only_an_empty_or_own_folder_is_written_to(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    assert require_empty_or_own(out, lambda folder: False, "relapet x") == out
+    (out / ".git").mkdir(parents=True)
+    require_empty_or_own(out, lambda folder: False, "relapet x")
+    (out / "notes.txt").touch()
+    with pytest.raises(InputError, match=r"not empty .*relapet x; choose an empty folder"):
+        require_empty_or_own(out, lambda folder: False, "relapet x")
+    require_empty_or_own(out, lambda folder: True, "relapet x")

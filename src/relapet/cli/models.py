@@ -44,28 +44,40 @@ def train(
     """Train a model on model-ready derivatives."""
     from relapet.setting_files import compose
 
-    if preset is None and config is None:
+    own = resume and preset is None and config is None
+    if preset is None and config is None and not resume:
         raise InputError(
             "Training needs settings; give --preset NAME (see relapet info presets) or --config FILE."
         )
     single = [*(set_ or ()), *([] if devices is None else [f"train.devices={devices}"])]
     # What costs nothing is checked before torch is imported.
-    written = compose(preset, config, single)
+    written = compose(preset, _own_settings(run) if own else config, single)
     if not dry_run:
         require_folder(derivatives)
     limit_threads(threads, _processes(written))
 
     from relapet import api
-    from relapet.config import describe, load_config
+    from relapet.config import describe, load_config, load_resumed
+    from relapet.runs import RunFolder
     from relapet.training.distributed import is_first_process
 
-    settings = load_config(preset, config, single)
+    settings = load_resumed(RunFolder(run), single) if own else load_config(preset, config, single)
     terminal.quiet = terminal.quiet or not is_first_process()
     if dry_run:
         show_settings(terminal, list(describe(settings)))
         return
     api.train(settings, derivatives, run, resume=resume, messages=terminal)
     terminal.say(f"Run folder written to {run}.")
+
+
+def _own_settings(run: Path) -> Path:
+    """The file of a run's own settings, which it goes on with."""
+    if not (run / "config.yaml").is_file():
+        raise InputError(
+            f"{run} has no config.yaml, so there is no training to go on with; train without --resume, or check "
+            "the path."
+        )
+    return run / "config.yaml"
 
 
 def _processes(written: Mapping[str, Any]) -> int:

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import logging
+import os
 import signal
 import sys
+import threading
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from types import FrameType
 from typing import Any
 
 import typer
@@ -19,18 +23,28 @@ from relapet.threads import wait_passively
 _INTERRUPTED = 128 + signal.SIGINT
 
 
+class _Terminated(BaseException):
+    """SIGTERM came. As KeyboardInterrupt it is no Exception, so that nothing takes it for a failure of its own."""
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     wait_passively()  # before any command imports torch
     # Lightning tells each precision and process as it is set up; what matters of it stands in the settings.
     logging.getLogger("lightning_fabric.utilities").setLevel(logging.WARNING)
+    # Programs that a command starts import nothing from the working folder, which may be someone's data set.
+    os.environ.setdefault("PYTHONSAFEPATH", "1")
     try:
-        status = app(args=given, prog_name="relapet", standalone_mode=False)
+        with _sigterm_as_exception():
+            status = app(args=given, prog_name="relapet", standalone_mode=False)
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else 0
     except typer.Abort:
         status = _INTERRUPTED
+    except _Terminated:
+        print("relapet: stopped by SIGTERM; files are written whole or not at all.", file=sys.stderr)
+        return 128 + signal.SIGTERM
     except Exception as error:
         if "--debug" in given:
             traceback.print_exc()
@@ -40,6 +54,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if status == _INTERRUPTED:
         print("relapet: stopped by Ctrl-C; files are written whole or not at all.", file=sys.stderr)
     return status if isinstance(status, int) else 0
+
+
+@contextmanager
+def _sigterm_as_exception() -> Iterator[None]:
+    """Let SIGTERM, as queues send before their time limit, unwind the work as Ctrl-C does, and clean up behind it."""
+    if threading.current_thread() is not threading.main_thread():  # where Python takes no handlers
+        yield
+        return
+
+    def end(number: int, frame: FrameType | None) -> None:
+        signal.signal(signal.SIGTERM, before)  # a second one does not wait
+        raise _Terminated
+
+    before = signal.signal(signal.SIGTERM, end) or signal.SIG_DFL
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _sentence(error: Exception) -> str:

@@ -23,6 +23,17 @@ _VERSION = "2"
 Half = npt.NDArray[np.float16]
 
 
+def is_whole(path: Path, grid: Grid) -> bool:
+    """Whether a cached array ``(..., X, Y, Z)`` is there and can be used; one that is broken is to be made anew."""
+    if not path.is_file():
+        return False
+    try:
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError, EOFError):
+        return False
+    return bool(array.dtype == np.float16 and array.shape[-3:] == grid.shape)
+
+
 class Cache:
     """A folder of .npy files named by the checksum of what they were made from.
 
@@ -71,12 +82,12 @@ class Cache:
         # The version stands for how volumes are scaled: raise it when `load_mri` changes.
         recipe = " ".join([_VERSION, self.grid.name, self.mri_scaling, key, *digests])
         target = self.folder / f"{hashlib.sha256(recipe.encode()).hexdigest()[:24]}.npy"
-        if not target.is_file():
+        if not is_whole(target, self.grid):
             volume = np.ascontiguousarray(load(), dtype=np.float16)
             with atomic_path(target) as temporary:
                 np.save(temporary, volume)
         self._paths[key] = target
 
     def _read(self, key: str) -> Half:
-        array: Half = np.load(self._paths[key], mmap_mode="r")
+        array: Half = np.load(self._paths[key], mmap_mode="r", allow_pickle=False)
         return array

@@ -15,6 +15,7 @@ from relapet.evaluation.analyses.external import read_evaluation
 from relapet.evaluation.analyses.leaks import leak_sentences
 from relapet.evaluation.config import EvaluationConfig
 from relapet.evaluation.downstream.studies import check_outcomes
+from relapet.evaluation.folder import clear_evaluation, require_evaluation_folder
 from relapet.evaluation.interface import Findings, Material
 from relapet.evaluation.matching import make_plan
 from relapet.evaluation.results import make_results
@@ -22,7 +23,8 @@ from relapet.evaluation.scores.scoring import Problem, Progress, score_scans
 from relapet.evaluation.scores.voi import default_atlas, load_region_atlas
 from relapet.evaluation.summary import build_summary
 from relapet.evaluation.tables import plain, write_table
-from relapet.files import prepare_output_folder, write_json
+from relapet.files import prepare_output_folder, refuse_inside, write_json
+from relapet.locks import locked
 
 
 @dataclass(frozen=True)
@@ -49,25 +51,30 @@ def evaluate(
 ) -> Evaluation:
     """Score every synthetic tree against the measured maps of ``real``; write tables and summary.json to ``out``.
 
-    Volumes that cannot be read or do not fit are listed in the result's ``problems``; the others go on.
+    What an earlier evaluation left in ``out`` goes. Volumes that cannot be read or do not fit are listed in the
+    result's ``problems``; the others go on.
     Raises InputError where nothing can be compared or a method was trained on the subjects. Scores above what MRI
     can show are written too: `refuse_leaks` raises for them.
     """
     config, real, out = config or EvaluationConfig(), Path(real), Path(out)
+    refuse_inside(out, real, *map(Path, synthetic), *([config.internal] if config.internal else []))
+    require_evaluation_folder(out)
     atlas = load_region_atlas(config.atlas, config.atlas_table) if config.atlas else default_atlas()
     check_outcomes(real, config.phenotype, config.outcomes)
     if config.internal is not None:
         read_evaluation(config.internal, config.sampling)
     plan = make_plan(real, [Path(path) for path in synthetic], config.participants)
     prepare_output_folder(out)
-    scores = score_scans(plan.scans, atlas, on_progress)
-    if not scores.image:
-        raise InputError(f"No scan could be scored; the first fault: {scores.problems[0].reason}")
-    results = make_results(scores, plan.methods, config.sampling)
-    material = Material(real, out, config, atlas, plan, scores, results)
-    found = _analyse(material)
-    summary = build_summary(material, found)
-    write_json(out / "summary.json", plain(summary))
+    with locked(out):
+        scores = score_scans(plan.scans, atlas, on_progress)
+        if not scores.image:
+            raise InputError(f"No scan could be scored; the first fault: {scores.problems[0].reason}")
+        results = make_results(scores, plan.methods, config.sampling)
+        material = Material(real, out, config, atlas, plan, scores, results)
+        clear_evaluation(out)
+        found = _analyse(material)
+        summary = build_summary(material, found)
+        write_json(out / "summary.json", plain(summary))
     tables = {name: table for findings in found.values() for name, table in findings.tables.items()}
     return Evaluation(out, tables, summary, scores.problems, summary["unmet"])
 

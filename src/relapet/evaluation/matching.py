@@ -9,7 +9,14 @@ from pathlib import Path
 
 from relapet.errors import InputError
 from relapet.files import read_json, sha256
-from relapet.imaging.bids import Visit, VisitFiles, choose_visits, index_derivative, training_mean_path
+from relapet.imaging.bids import (
+    Visit,
+    VisitFiles,
+    choose_visits,
+    index_derivative,
+    sidecar_path,
+    training_mean_path,
+)
 from relapet.imaging.derivatives import index_measured
 from relapet.tracers import TracerSpec, load_tracers
 from relapet.types import Json
@@ -117,6 +124,9 @@ def _open_trees(roots: Sequence[Path], notes: list[str]) -> list[Tree]:
         method = names[root]
         if method in CEILINGS:
             raise InputError(f"{root} calls its method {method}, a reserved name; rename the method.")
+        _check_weights(root, model, maps.values())
+        if model.get("TrainedOn") == "simulated":
+            notes.append(f"{method} ({root}) learned from simulated people, not from patients.")
         checksums = model.get("TrainingChecksums")
         if checksums is None:
             notes.append(f"{root} does not say on which PET it was trained: leaks by file were not checked.")
@@ -146,6 +156,21 @@ def _model(root: Path) -> Json:
     if not isinstance(model, dict):
         raise InputError(f"{path}: RelapetModel is no JSON object; write it anew.")
     return model
+
+
+def _check_weights(root: Path, model: Json, maps: Iterable[Path]) -> None:
+    """Raise InputError for a map of other weights than the tree's description names.
+
+    What it says of the training would not hold for that map, which could be of a subject that was trained on.
+    """
+    for path in maps:
+        beside = sidecar_path(path)
+        weights = read_json(beside).get("WeightsSHA256") if beside.is_file() else None
+        if weights is not None and weights != model.get("WeightsSHA256"):
+            raise InputError(
+                f"{path} is of another model than {root / 'dataset_description.json'} names, or that file is missing; "
+                "synthesize into an empty folder."
+            )
 
 
 def _some(items: Iterable[object]) -> str:

@@ -7,11 +7,13 @@ belongs together: an image or a table with its JSON sidecar, a data set with its
 
 from __future__ import annotations
 
+import os
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import numpy as np
 import numpy.typing as npt
@@ -26,6 +28,7 @@ from relapet.types import Affine, Json
 from relapet.version import VERSION
 
 BIDS_VERSION = "1.10.0"
+DESCRIPTION = "dataset_description.json"
 _BEYOND_BIDS = (
     "*_mimap.*",
     "*_suvr.*",
@@ -250,20 +253,31 @@ def write_table(
         write_json(sidecar_path(path), columns)
 
 
-def write_dataset_description(root: Path, name: str, sources: list[str], **extra: Any) -> None:
-    """Write dataset_description.json and .bidsignore of a derivative that relapet made."""
+def write_dataset_description(root: Path, name: str, links: Mapping[str, Path], **extra: Any) -> None:
+    """Write dataset_description.json and .bidsignore of a derivative that relapet made.
+
+    ``links``: the data sets that it was made from, by their names in BIDS URIs (``bids:NAME:sub-01/...``). They are
+    told relative to ``root``, for the path of a user's data is nobody else's business.
+    """
     write_text(Path(root) / ".bidsignore", "\n".join(_BEYOND_BIDS) + "\n")
     made_by = {"Name": "relapet", "Version": VERSION}
-    links = [{"URL": source} for source in sources]
-    _describe(root, name, "derivative", {"GeneratedBy": [made_by], "SourceDatasets": links, **extra})
+    more: Json = {"GeneratedBy": [made_by], "SourceDatasets": [{"URL": f"bids:{link}:"} for link in links]}
+    if links:
+        more["DatasetLinks"] = {link: _relative(Path(folder), root) for link, folder in dict(links).items()}
+    _describe(root, name, "derivative", {**more, **extra})
 
 
-def write_raw_description(root: Path, name: str, note: str) -> None:
+def write_raw_description(root: Path, name: str, note: str, **extra: Any) -> None:
     """Write dataset_description.json of a raw data set that relapet simulated; ``note`` says so."""
     made_by = {"Name": "relapet", "Version": VERSION, "Description": note}
-    _describe(root, name, "raw", {"License": "CC0", "Authors": ["relapet"], "GeneratedBy": [made_by]})
+    more = {"License": "CC0", "Authors": ["relapet"], "GeneratedBy": [made_by], **extra}
+    _describe(root, name, "raw", more)
+
+
+def _relative(folder: Path, root: Path) -> str:
+    return quote(Path(os.path.relpath(folder.resolve(), Path(root).resolve())).as_posix())
 
 
 def _describe(root: Path, name: str, kind: str, more: Json) -> None:
     head = {"Name": name, "BIDSVersion": BIDS_VERSION, "DatasetType": kind}
-    write_json(Path(root) / "dataset_description.json", {**head, **more})
+    write_json(Path(root) / DESCRIPTION, {**head, **more})

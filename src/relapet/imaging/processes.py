@@ -57,7 +57,7 @@ def each_index(
         min(n_procs, count), mp_context=context, initializer=_start_worker, initargs=(os.getpid(),)
     )
     try:
-        with _one_thread():
+        with _environment_of_workers():
             jobs = {pool.submit(work, index): index for index in range(count)}
         for job in as_completed(jobs):
             try:
@@ -85,10 +85,11 @@ def check_process_count(n_procs: int) -> None:
 
 
 @contextmanager
-def _one_thread() -> Iterator[None]:
-    """Processes started within inherit an environment that asks for one thread."""
-    before = {name: os.environ.get(name) for name in _THREADS}
-    os.environ.update(dict.fromkeys(_THREADS, "1"))
+def _environment_of_workers() -> Iterator[None]:
+    """Processes started within have one thread, and import nothing from the working folder."""
+    wanted = {**dict.fromkeys(_THREADS, "1"), "PYTHONSAFEPATH": "1"}
+    before = {name: os.environ.get(name) for name in wanted}
+    os.environ.update(wanted)
     try:
         yield
     finally:

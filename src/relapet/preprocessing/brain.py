@@ -83,6 +83,7 @@ def _deepbet(t1w: nib.Nifti1Image, name: str) -> Mask:
         nib.save(cubic, head)
         command = [
             sys.executable,
+            "-P",  # else a Python file of the working folder, perhaps of a data set, could be imported
             "-m",
             _DEEPBET,
             "-i",

@@ -11,6 +11,7 @@ import numpy as np
 from scipy import ndimage
 
 from relapet.errors import SubjectError
+from relapet.files import temporary_folder
 from relapet.imaging.bids import write_image
 from relapet.imaging.checks import load_anatomical
 from relapet.imaging.grid import Grid
@@ -146,12 +147,9 @@ def _to_template(
     data = np.asarray(t1w.dataobj)
     # Bright vessels and what the mask left of the skull take no part.
     moving = _image(np.where(brain, np.minimum(data, np.percentile(data[brain], 99)), 0), t1w)
-    affine = names.warp.forward.with_name(".tmp-affine.mat")
-    try:
-        register_linear(fixed, moving, affine, "Affine")
+    with temporary_folder(names.warp.forward.parent) as folder:
+        affine = register_linear(fixed, moving, folder / "affine.mat", "Affine")
         register_syn(fixed, moving, affine, names.warp, iterations)
-    finally:
-        affine.unlink(missing_ok=True)
     to_template = [Step(names.warp.forward)]
     warped = apply(_image(brain, t1w), _WORK.shape, _WORK.affine, to_template) > 0.5
     dice = float(2 * (warped & template.brain).sum() / max(1, warped.sum() + template.brain.sum()))
@@ -179,12 +177,9 @@ def _flair(path: Path, names: Names, t1w: nib.Nifti1Image, region: nib.Nifti1Ima
     inside = _image(brain, t1w)
     found = similarity(t1w, apply_like(t1w, small, [Step(names.flair_to_t1w)]), inside)
     mirrored = _image(np.asarray(small.dataobj)[::-1].copy(), small)
-    other = names.flair_to_t1w.with_name(".tmp-mirrored.mat")
-    try:
-        register_linear(t1w, mirrored, other, "Rigid", region)
+    with temporary_folder(names.flair_to_t1w.parent) as folder:
+        other = register_linear(t1w, mirrored, folder / "mirrored.mat", "Rigid", region)
         chance = similarity(t1w, apply_like(t1w, mirrored, [Step(other)]), inside)
-    finally:
-        other.unlink(missing_ok=True)
     in_flair = apply(inside, flair.shape, flair.affine, [Step(names.flair_to_t1w, inverted=True)]) > 0.5
     if not in_flair.any():
         raise SubjectError(

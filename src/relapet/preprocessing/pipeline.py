@@ -13,8 +13,21 @@ from typing import Self
 from pydantic import Field, model_validator
 
 from relapet.errors import InputError, RelapetError, SubjectError
-from relapet.files import prepare_output_folder, read_json, write_json, write_text
-from relapet.imaging.bids import Visit, choose_visits, find_visits, write_dataset_description
+from relapet.files import (
+    prepare_output_folder,
+    read_json,
+    refuse_inside,
+    require_empty_or_own,
+    write_json,
+    write_text,
+)
+from relapet.imaging.bids import (
+    Visit,
+    choose_visits,
+    find_visits,
+    write_dataset_description,
+)
+from relapet.imaging.descriptions import is_made_by_relapet, is_simulated
 from relapet.imaging.grid import GRIDS, Grid
 from relapet.imaging.processes import each_index
 from relapet.imaging.transforms import load_ants
@@ -28,6 +41,8 @@ from relapet.preprocessing.visit import VisitResult, process_visit
 from relapet.settings import Settings
 
 PAGE = "preprocess.html"
+_NAME = "relapet preprocess"
+"""Of the derivative, by which its own output folder is known again."""
 
 
 class PreprocessConfig(Settings):
@@ -92,14 +107,15 @@ def preprocess(
     config, messages = config or PreprocessConfig(), messages or Silent()
     all_visits = find_visits(Path(bids))
     visits = choose_visits(all_visits, participants, Path(bids), sessions)
+    refuse_inside(out, bids)
+    require_empty_or_own(out, lambda folder: is_made_by_relapet(folder, _NAME), _NAME)
     out = prepare_output_folder(Path(out))
-    if out.resolve() == Path(bids).resolve():
-        raise InputError(f"{out} is the raw data set itself; give another output folder.")
     # One visit at a time may use every core; of several, each process has one thread.
     os.environ.setdefault("ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS", str(os.cpu_count() or 1))
     load_ants()
-    raw = Path(bids).resolve().as_uri()
-    write_dataset_description(out, "relapet preprocess", [raw], DatasetLinks={"raw": raw})
+    scans = (path for visit in visits for path in visit.folder(Path(bids), "anat").glob("*_T1w.nii*"))
+    said = {"Simulated": True} if is_simulated(Path(bids), scans) else {}
+    write_dataset_description(out, _NAME, {"raw": Path(bids)}, **said)
     results: dict[str, VisitResult] = {}
     with messages.track("preprocess", len(visits)) as advance:
         for result in _each(visits, Path(bids), out, config):

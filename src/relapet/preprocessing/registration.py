@@ -6,7 +6,6 @@ Registrations sample with a fixed seed. Sources: rigid and affine by mutual info
 
 from __future__ import annotations
 
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ import nibabel as nib
 import numpy as np
 import numpy.typing as npt
 
+from relapet.files import temporary_folder
 from relapet.imaging.resample import resample, voxel_size
 from relapet.imaging.transforms import Step, apply_like, load_ants, to_ants
 
@@ -100,8 +100,7 @@ def register_linear(
     pair = (to_ants(fixed), to_ants(moving), _as_mask(mask))
     ones = nib.Nifti1Image(np.ones(fixed.shape[:3], np.float32), fixed.affine)
     region = ones if mask is None else mask
-    with tempfile.TemporaryDirectory() as temporary:
-        folder = Path(temporary)
+    with temporary_folder(out.parent) as folder:
         identity = write_identity(folder / "identity.mat")
         starts = [_linear("Rigid", pair, start, True, folder) for start in (identity, None)]
         fits = [similarity(fixed, apply_like(fixed, moving, [Step(start)]), region) for start in starts]
@@ -114,10 +113,10 @@ def register_linear(
 def register_motion(fixed: nib.Nifti1Image, moving: nib.Nifti1Image, out: Path) -> Path:
     """Register a frame rigidly to another frame of the same scan, from where it lies; write the transform."""
     ants = load_ants()
-    with tempfile.TemporaryDirectory() as temporary:
+    with temporary_folder(out.parent) as temporary:
         result = ants.registration(
             to_ants(fixed), to_ants(moving), type_of_transform="Rigid",
-            initial_transform=str(write_identity(Path(temporary) / "identity.mat")),
+            initial_transform=str(write_identity(temporary / "identity.mat")),
             outprefix=f"{temporary}/motion", aff_random_sampling_rate=0.5, aff_iterations=(100, 50),
             aff_shrink_factors=(2, 1), aff_smoothing_sigmas=(1, 0),
         )  # fmt: skip
@@ -138,7 +137,7 @@ def register_syn(
     Judged by local cross-correlation, which thin gyri beside fluid need: with mutual information the same
     iterations left the cingulate cortex 2 mm from its place and its PiB off by 19 %, with this 3 %.
     """
-    with tempfile.TemporaryDirectory() as temporary:
+    with temporary_folder(out.forward.parent) as temporary:  # a rename does not leave a file system
         result = load_ants().registration(
             to_ants(fixed), to_ants(moving), type_of_transform="SyNOnly", initial_transform=str(affine),
             mask=_as_mask(mask), outprefix=f"{temporary}/syn", reg_iterations=iterations,

@@ -15,8 +15,9 @@ import nibabel as nib
 import numpy as np
 
 from relapet.errors import InputError, SubjectError
-from relapet.files import prepare_output_folder
+from relapet.files import prepare_output_folder, refuse_inside, require_empty_or_own
 from relapet.imaging.bids import Visit, write_dataset_description, write_image
+from relapet.imaging.descriptions import is_made_by_relapet
 from relapet.imaging.frames import UNITS
 from relapet.imaging.grid import GRIDS, Grid
 from relapet.imaging.nifti import load_volume, require_contrast
@@ -28,6 +29,8 @@ from relapet.messages import Messages, Silent
 from relapet.tracers import TracerSpec, get_tracer
 from relapet.types import Json
 
+_NAME = "relapet import-layout"
+"""Of the derivative, by which its own output folder is known again."""
 _MRI = {"T1": "t1w", "T2": "flair"}
 _PET = {"PBR": "pbr28", "PIB": "pib", "TAU": "tau"}
 
@@ -56,8 +59,10 @@ def import_layout(
         raise InputError(f"--units {units!r} is unknown; give one of SUVR, SUV, Bq/mL or kBq/mL.")
     folders = _folders(Path(source))
     labels = _labels(folders)
+    refuse_inside(out, source)
+    require_empty_or_own(out, lambda folder: is_made_by_relapet(folder, _NAME), _NAME)
     out = prepare_output_folder(Path(out))
-    write_dataset_description(out, "relapet import-layout", [Path(source).resolve().as_uri()])
+    write_dataset_description(out, _NAME, {"release": Path(source)})
     done: dict[str, str] = {}
     failed: dict[str, str] = {}
     with (messages or Silent()).track("import", len(folders)) as advance:
@@ -111,11 +116,12 @@ def _import_one(folder: Path, visit: Visit, out: Path, unit: str, grid: Grid) ->
     for suffix in set(_PET) & set(images):
         require_contrast(np.asarray(images[suffix].dataobj), Path(str(paths[suffix])))
     ready = bring_to_grid(images.get("T1"), images.get("T2"), None, grid, str(folder))
-    record: Json = {"SkullStripped": True, "Units": "arbitrary", "Sources": [folder.resolve().as_uri()]}
+    # No Sources: the original folders' names are often the IDs that BIDS labels are to replace.
+    record: Json = {"SkullStripped": True, "Units": "arbitrary"}
     for data, target in ((ready.t1w, visit.t1w(out)), (ready.flair, visit.flair(out))):
         if data is not None:
             write_image(target, np.where(ready.mask, data, 0), grid.affine, record)
-    write_image(visit.mask(out), ready.mask, grid.affine, {"Type": "Brain", "Sources": record["Sources"]})
+    write_image(visit.mask(out), ready.mask, grid.affine, {"Type": "Brain"})
     for suffix, name in _PET.items():
         if suffix in images:
             _write_pet(images[suffix], get_tracer(name), visit, out, (unit, grid, str(paths[suffix])))
@@ -136,7 +142,6 @@ def _write_pet(
         "Units": "unitless",
         "SourceUnits": unit,
         "ReferenceMean": mean,
-        "Sources": [Path(name).resolve().as_uri()],
     }
     suvr = resample_to_grid(image, grid) / np.float32(mean)
     write_image(visit.pet(out, tracer), suvr, grid.affine, sidecar)

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 
 from relapet.errors import VolumeError
 from relapet.evaluation.evaluate import Evaluation
+from relapet.evaluation.folder import FIGURES
 from relapet.evaluation.tables import write_table
 from relapet.report.figures import (
     coverage_plot,
@@ -24,7 +25,6 @@ from relapet.report.style import alternative_text, method_label, save_figure
 from relapet.report.subjects import choose_subjects, panel_of_visit
 from relapet.tracers import TracerSpec, load_tracers
 
-FIGURES = "figures"
 BOXED = ("psnr", "ssim", "mae", "spectrum_distance", "gradient_ratio")
 """Image metrics that have a figure by method."""
 CHOSEN_BY = "psnr"

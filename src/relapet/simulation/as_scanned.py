@@ -18,9 +18,9 @@ import numpy.typing as npt
 import pandas as pd
 from pydantic import Field
 
-from relapet.errors import InputError
-from relapet.files import prepare_output_folder, write_json, write_text
+from relapet.files import write_json, write_text
 from relapet.imaging.bids import (
+    DESCRIPTION,
     Visit,
     write_dataset_description,
     write_frames,
@@ -33,6 +33,7 @@ from relapet.imaging.nifti import save_frames
 from relapet.imaging.processes import each_index
 from relapet.imaging.resample import sample
 from relapet.settings import Settings
+from relapet.simulation.folder import SETTINGS, simulation_folder
 from relapet.simulation.scanner import pet_noise, slow_field
 from relapet.simulation.subject import SimulatedSubject, SimulationConfig, simulate_subject
 from relapet.simulation.tables import NOTE, PARTICIPANT_COLUMNS, participant_row
@@ -216,25 +217,25 @@ def write_as_scanned(
 
     Truth of each subject: the rigid motions from the subject's anatomy to each scan (RAS mm), the template
     coordinates of every fourth anatomy voxel, labels and brain, and the noise-free SUVr on the anatomy's grid.
-    ``on_done`` is called with each participant_id. Raises InputError where the folder cannot be written or
-    already holds subjects.
+    ``on_done`` is called with each participant_id. Raises InputError where the folder cannot be written, is in use
+    or holds anything but what a killed call with the same settings left.
     """
     simulation = config.simulation.changed(grid=GRIDS["1mm"])
     config = config.changed(simulation=simulation)
-    root = prepare_output_folder(Path(out))
-    if any(root.glob("sub-*")):
-        raise InputError(f"{root} already holds subjects; choose an empty folder or delete them first.")
-    rows: dict[int, dict[str, Any]] = {}
-    for index, row in each_index(partial(_write_one, config, root), simulation.subjects, n_procs):
-        rows[index] = row
-        if on_done is not None:
-            on_done(str(row["participant_id"]))
-    people = pd.DataFrame([rows[i] for i in range(simulation.subjects)])
-    write_table(root / "participants.tsv", people, PARTICIPANT_COLUMNS)
-    write_text(root / "README.md", f"# Simulated scans\n\n{NOTE}\n")
-    write_raw_description(root, "relapet simulated cohort, as scanned", NOTE)
-    write_dataset_description(truth_root(root), "Truth of the relapet as-scanned cohort", [], Simulated=True)
-    return root
+    settings: Json = {"Simulated": True, SETTINGS: {"AsScanned": True, **config.model_dump(mode="json")}}
+    truth = truth_root(Path(out))
+    with simulation_folder(Path(out), settings[SETTINGS], truth / DESCRIPTION) as root:
+        write_raw_description(root, "relapet simulated cohort, as scanned", NOTE, **settings)
+        rows: dict[int, dict[str, Any]] = {}
+        for index, row in each_index(partial(_write_one, config, root), simulation.subjects, n_procs):
+            rows[index] = row
+            if on_done is not None:
+                on_done(str(row["participant_id"]))
+        people = pd.DataFrame([rows[i] for i in range(simulation.subjects)])
+        write_table(root / "participants.tsv", people, PARTICIPANT_COLUMNS)
+        write_text(root / "README.md", f"# Simulated scans\n\n{NOTE}\n")
+        write_dataset_description(truth, "Truth of the relapet as-scanned cohort", {}, Simulated=True)
+        return root
 
 
 def noise_free_path(root: Path, visit: Visit, tracer: TracerSpec) -> Path:

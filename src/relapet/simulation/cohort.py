@@ -11,12 +11,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from relapet.errors import InputError
-from relapet.files import prepare_output_folder
-from relapet.imaging.bids import Visit, write_dataset_description, write_image, write_table
+from relapet.imaging.bids import DESCRIPTION, Visit, write_dataset_description, write_image, write_table
 from relapet.imaging.grid import SPACE
 from relapet.imaging.processes import each_index
 from relapet.imaging.template import atlas_names
+from relapet.simulation.folder import SETTINGS, simulation_folder
 from relapet.simulation.subject import SimulatedSubject, SimulationConfig, simulate_subject
 from relapet.simulation.tables import (
     COGNITION_COLUMNS,
@@ -109,32 +108,35 @@ def simulate_cohort(
     """Write the model-ready derivative of a simulated cohort at ``out``, its truth at ``out``/truth.
 
     ``on_done`` is called with each participant_id as its files are complete. Returns ``out``; raises
-    InputError where the folder cannot be written or already holds subjects.
+    InputError where the folder cannot be written, is in use or holds anything but what a killed call with the same
+    settings left.
     """
-    root = prepare_output_folder(Path(out))
-    if any(root.glob("sub-*")):
-        raise InputError(f"{root} already holds subjects; choose an empty folder or delete them first.")
-    rows: dict[int, Rows] = {}
-    for index, written in each_index(partial(_one_subject, config, root), config.subjects, n_procs):
-        rows[index] = written
-        if on_done is not None:
-            on_done(str(written[0]["participant_id"]))
-    people, scores, latents = (
-        [dict(rows[index][part]) for index in range(config.subjects)] for part in range(3)
-    )
+    settings: Json = {"Simulated": True, "Description": NOTE, SETTINGS: simulation_settings(config)}
+    truth = Path(out) / TRUTH
+    with simulation_folder(Path(out), settings[SETTINGS], truth / DESCRIPTION) as root:
+        write_dataset_description(root, f"relapet simulated cohort ({config.site.name})", {}, **settings)
+        rows: dict[int, Rows] = {}
+        for index, written in each_index(partial(_one_subject, config, root), config.subjects, n_procs):
+            rows[index] = written
+            if on_done is not None:
+                on_done(str(written[0]["participant_id"]))
+        _write_tables(root, [rows[index] for index in range(config.subjects)])
+        write_dataset_description(truth, "Truth of the relapet simulated cohort", {}, **settings)
+        return root
+
+
+def _write_tables(root: Path, rows: list[Rows]) -> None:
+    people, scores, latents = ([dict(row[part]) for row in rows] for part in range(3))
     write_table(root / "participants.tsv", pd.DataFrame(people), PARTICIPANT_COLUMNS)
     write_table(root / "phenotype" / "cognition.tsv", pd.DataFrame(scores), COGNITION_COLUMNS)
     described = {name: {"Description": f"Simulated latent {name}. {NOTE}"} for name in latents[0]}
     write_table(root / TRUTH / "latents.tsv", pd.DataFrame(latents), described)
     labels = pd.DataFrame(sorted(atlas_names().items()), columns=["index", "name"])
     write_table(root / TRUTH / "desc-dk_dseg.tsv", labels)
-    settings = {"Simulated": True, "Description": NOTE, "SimulationConfig": _settings(config)}
-    write_dataset_description(root, f"relapet simulated cohort ({config.site.name})", [], **settings)
-    write_dataset_description(root / TRUTH, "Truth of the relapet simulated cohort", [], **settings)
-    return root
 
 
-def _settings(config: SimulationConfig) -> Json:
+def simulation_settings(config: SimulationConfig) -> Json:
+    """All that decides a cohort, as its description holds it."""
     return {
         "Subjects": config.subjects,
         "Grid": config.grid.name,

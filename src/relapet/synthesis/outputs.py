@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -10,11 +11,15 @@ import nibabel as nib
 import numpy as np
 import pandas as pd
 
-from relapet.imaging.bids import Visit, write_image, write_table
+from relapet.imaging.bids import Visit, sidecar_path, write_image, write_table
 from relapet.imaging.grid import SPACE, Grid
 from relapet.imaging.template import Atlas, load_atlas
 from relapet.synthesis.synthesizer import Synthesis
+from relapet.tracers import TracerSpec
 from relapet.types import Affine, Json
+
+_DESCRIPTIONS = ("synth", "synthstd", "synthsamples")
+"""desc- of all that is written of a visit and tracer."""
 
 
 class AddIntervals(Protocol):
@@ -52,9 +57,10 @@ def write_synthesis(
     place: Place,
     sidecar: Json,
     intervals: AddIntervals | None = None,
-) -> None:
-    """Write the mean map, the SD map of several samples, their sidecars and the VOI tables."""
+) -> set[Path]:
+    """Write the mean map, the SD map of several samples, their sidecars and the VOI tables; returns their paths."""
     tracer = synthesis.tracer
+    written: set[Path] = set()
     sidecar = {**sidecar, "SpatialReference": place.reference, "Resolution": place.resolution}
     maps: dict[str, tuple[nib.Nifti1Image, str, Json]] = {
         "synth": (synthesis.mean, f"synthetic {sidecar['Measure']}, not an acquisition", {})
@@ -66,14 +72,28 @@ def write_synthesis(
         path = visit.pet(out, tracer, desc, place.space)
         data = np.asarray(image.dataobj)
         write_image(path, data, place.affine, {**sidecar, **more}, description, place.code)
+        written |= {path, sidecar_path(path)}
     table, samples = voi_tables(synthesis, place)
-    table_path = visit.voi_table(out, tracer, "synth", place.space)
+    origin: Json = {"TrainedOn": sidecar["TrainedOn"]} if "TrainedOn" in sidecar else {}
     columns: Json = {}
     if intervals is not None:
         table, columns = intervals.add(tracer.name, table)
-    write_table(table_path, table, columns, "%.6g")
+    tables = {"synth": (table, {**origin, **columns})}
     if len(synthesis.samples) > 1:
-        write_table(visit.voi_table(out, tracer, "synthsamples", place.space), samples, None, "%.6g")
+        tables["synthsamples"] = (samples, origin)
+    for desc, (rows, about) in tables.items():
+        path = visit.voi_table(out, tracer, desc, place.space)
+        write_table(path, rows, about, "%.6g")
+        written |= {path, sidecar_path(path)} if about else {path}
+    return written
+
+
+def remove_stale(out: Path, visit: Visit, tracer: TracerSpec, written: Collection[Path]) -> None:
+    """Delete what an earlier call wrote of a visit and tracer and this one did not: maps, tables, intervals."""
+    for desc in _DESCRIPTIONS:
+        for path in visit.folder(out, "pet").glob(f"{visit.stem}_trc-{tracer.label}_*_desc-{desc}_*"):
+            if path not in written:
+                path.unlink(missing_ok=True)
 
 
 def voi_tables(synthesis: Synthesis, place: Place) -> tuple[pd.DataFrame, pd.DataFrame]:

@@ -8,26 +8,26 @@ from pathlib import Path
 
 import numpy as np
 
+from relapet.environment import environment, now
 from relapet.errors import InputError, SubjectError
-from relapet.files import prepare_output_folder
+from relapet.files import prepare_output_folder, refuse_inside
 from relapet.imaging.bids import (
     NATIVE_SPACE,
     Visit,
     choose_visits,
     find_visits,
-    training_mean_path,
-    write_dataset_description,
+    sidecar_path,
     write_image,
 )
 from relapet.imaging.derivatives import MniImages, WayBack, find_mni_images, find_way_back
 from relapet.imaging.grid import SPACE
-from relapet.imaging.nifti import load_volume, open_image, read_voxels, save_volume
+from relapet.imaging.nifti import load_volume, open_image, read_voxels
 from relapet.imaging.template_space import bring_to_grid
 from relapet.imaging.transforms import load_ants
 from relapet.messages import Messages, Silent
-from relapet.runs import environment, now
+from relapet.synthesis.dataset import NOTICE, SIMULATED_NOTICE, require_folder_of_model, write_dataset_files
 from relapet.synthesis.native import bring_native, native_place
-from relapet.synthesis.outputs import AddIntervals, template_place, write_synthesis
+from relapet.synthesis.outputs import AddIntervals, remove_stale, template_place, write_synthesis
 from relapet.synthesis.sample_config import SampleConfig
 from relapet.synthesis.synthesizer import Synthesis, Synthesizer
 from relapet.tracers import TracerSpec
@@ -35,7 +35,8 @@ from relapet.types import Affine, Json
 
 OUTPUT_SPACES = ("MNI", "native")
 """Where maps can be written: the model's template grid, and the T1w's own grid."""
-NOTICE = "Synthetic PET predicted from MRI by a model. Not an acquisition. Not for clinical use."
+MEAN_OVER_SAMPLES = "mean over samples"
+"""How a sidecar calls a map that depends on how many samples are drawn, and from which noise."""
 RELATIVE_NOTICE = "Relative uptake, no SUVr: the model was trained on volumes scaled by their own range."
 
 
@@ -78,6 +79,8 @@ def synthesize_dataset(
     """
     messages = messages or Silent()
     visits = choose_visits(find_visits(source), request.participants, source)
+    refuse_inside(out, source)
+    require_folder_of_model(out, synthesizer)
     if "native" in request.spaces:
         _check_native(source, visits)
     if synthesizer.caution:
@@ -88,6 +91,7 @@ def synthesize_dataset(
             f"{request.sample.count}."
         )
     prepare_output_folder(out)
+    write_dataset_files(source, out, synthesizer, request.tracers)
     done, failed = [], {}
     with messages.track("synthesize", len(visits)) as advance:
         for number, visit in enumerate(visits, 1):
@@ -103,8 +107,6 @@ def synthesize_dataset(
                 )
                 messages.warn(failed[visit.stem])
             advance(number, visit.stem)
-    if done:
-        _write_dataset_files(source, out, synthesizer, request.tracers)
     return Outcome(tuple(done), failed)
 
 
@@ -144,15 +146,21 @@ def _synthesize_visit(
     native = None if back is None else native_place(back, ready.fit, _uri(source, back.t1w))
     for synthesis in synthesizer.synthesize(ready, request.tracers, request.sample, visit.stem).values():
         sidecar = _sidecar(source, found, synthesis, synthesizer, request.sample, ready.fit)
+        written: set[Path] = set()
         if "MNI" in request.spaces:
             place = template_place(synthesizer.grid)
-            write_synthesis(out, visit, synthesis, place, sidecar, request.intervals)
+            written |= write_synthesis(out, visit, synthesis, place, sidecar, request.intervals)
         if back is not None and native is not None:
             more = [_uri(source, path) for path in (back.t1w, back.transform, back.mask)]
             own = {**sidecar, "Sources": [*sidecar["Sources"], *more]}
-            write_synthesis(out, visit, bring_native(synthesis, back, ready.fit), native, own)
+            written |= write_synthesis(out, visit, bring_native(synthesis, back, ready.fit), native, own)
+        remove_stale(out, visit, synthesis.tracer, written)
+    mask = visit.mask(out, NATIVE_SPACE)
     if back is not None:
-        _write_native_mask(source, out, visit, back)
+        _write_native_mask(source, mask, back)
+    else:
+        for path in (mask, sidecar_path(mask)):
+            path.unlink(missing_ok=True)
 
 
 def _require_inputs(source: Path, found: MniImages, synthesizer: Synthesizer) -> None:
@@ -165,11 +173,11 @@ def _require_inputs(source: Path, found: MniImages, synthesizer: Synthesizer) ->
         )
 
 
-def _write_native_mask(source: Path, out: Path, visit: Visit, back: WayBack) -> None:
+def _write_native_mask(source: Path, target: Path, back: WayBack) -> None:
     image = open_image(back.mask)
     sources = {"SpatialReference": _uri(source, back.t1w), "Sources": [_uri(source, back.mask)]}
     inside = read_voxels(back.mask, image) > 0.5
-    write_image(visit.mask(out, NATIVE_SPACE), inside, image.affine, {"Type": "Brain", **sources}, code=1)
+    write_image(target, inside, image.affine, {"Type": "Brain", **sources}, code=1)
 
 
 def _uri(source: Path, path: Path) -> str:
@@ -189,9 +197,11 @@ def _sidecar(
     used = {m: path for m, path in there.items() if path is not None and m in manifest.inputs}
     sources = [*used.values(), *([found.mask] if found.mask is not None else [])]
     relative = manifest.pet_scaling == "minmax"
+    notices = {NOTICE: True, RELATIVE_NOTICE: relative, SIMULATED_NOTICE: manifest.trained_on is not None}
     return {
-        "Description": f"{NOTICE} {RELATIVE_NOTICE}" if relative else NOTICE,
+        "Description": " ".join(notice for notice, holds in notices.items() if holds),
         "Synthetic": True,
+        **({"TrainedOn": manifest.trained_on} if manifest.trained_on else {}),
         "TracerName": tracer.ligand,
         "Units": "arbitrary" if relative else "unitless",
         "Measure": "relative uptake" if relative else "SUVR",
@@ -213,37 +223,8 @@ def _sidecar(
             else {}
         ),
         "Samples": len(synthesis.samples),
-        "MeanBy": "one call at pure noise" if synthesis.expected is not None else "mean over samples",
+        "MeanBy": MEAN_OVER_SAMPLES if synthesis.expected is None else "one call at pure noise",
         "Sources": [_uri(source, path) for path in sources],
         "SoftwareVersions": environment(),
         "Generated": now(),
     }
-
-
-def _write_dataset_files(
-    source: Path, out: Path, synthesizer: Synthesizer, tracers: Sequence[TracerSpec]
-) -> None:
-    manifest, run = synthesizer.manifest, synthesizer.run
-    # Imported weights come without training subjects, so there is no mean of them to write.
-    mean = run.read_training_mean() if manifest.split.get("train") else {}
-    for tracer in tracers:
-        if tracer.name in mean:
-            path = training_mean_path(out, tracer)
-            save_volume(
-                path, mean[tracer.name], synthesizer.grid.affine, description="mean SUVr of training subjects"
-            )
-    trained_on = [*manifest.split.get("train", []), *manifest.split.get("validation", [])]
-    write_dataset_description(
-        out,
-        "Synthetic PET by relapet",
-        [source.resolve().as_uri()],
-        DatasetLinks={"source": source.resolve().as_uri()},
-        Description=NOTICE,
-        RelapetModel={
-            "Name": run.path.resolve().name,
-            "Method": manifest.method,
-            "WeightsSHA256": run.weights_sha256(),
-            "TrainingParticipants": trained_on,
-            "TrainingChecksums": sorted(set(manifest.checksums.values())),
-        },
-    )

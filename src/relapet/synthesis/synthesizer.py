@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
 import torch
+from pydantic import BaseModel, ValidationError
 from scipy import ndimage
 
 from relapet.data.volumes import BACKGROUND, MODALITIES, model_to_suvr, scale_mri, suvr_to_model
@@ -18,9 +20,11 @@ from relapet.hardware import has_fast_bfloat16
 from relapet.imaging.grid import Grid, get_grid
 from relapet.imaging.nifti import load_volume
 from relapet.imaging.template_space import ReadyImages, bring_to_grid
-from relapet.methods import build_method
+from relapet.methods import build_method, find_method
 from relapet.model.interface import Condition, Draws, Method, OnStep
-from relapet.runs import Manifest, RunFolder
+from relapet.run_contents import Adjustment, Manifest
+from relapet.runs import RunFolder
+from relapet.settings import fault
 from relapet.synthesis.priors import Prior, read_prior
 from relapet.synthesis.sample_config import SampleConfig
 from relapet.tracers import TracerSpec, get_tracer
@@ -69,8 +73,8 @@ class Synthesizer:
     device: torch.device
     prior: Prior | None
     """What the model is told of each PET beforehand; None for a model trained without."""
-    spread: dict[str, float]
-    """Factor by which samples lie about the mean map, by tracer; 1 for one that is not named."""
+    adjustment: dict[str, Adjustment]
+    """What validation said, by tracer; one that is not named is taken as the model gives it."""
     half: bool
     """Whether the networks run in bfloat16: as they were trained, where it is fast; sampling itself is float32."""
 
@@ -79,20 +83,20 @@ class Synthesizer:
         """Load a run folder; raises InputError for what is none, is broken or is of a newer version."""
         run = RunFolder(Path(path))
         settings, manifest = run.read_settings(), run.read_manifest()
-        method = build_method(settings["method"], manifest.facts())
+        sample, method = _from_settings(run, settings, manifest)
         try:
             for name in method.deployed:
                 method.networks[name].load_state_dict(run.read_weights(name))
             method.load_fitted(run.read_fitted())
-        except (KeyError, ValueError, RuntimeError) as error:
+        except (KeyError, ValueError, RuntimeError, TypeError) as error:
             raise InputError(f"{run.weights} does not fit {run.config}; train again.") from error
+        _check_known(run, manifest)
         chosen = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         method.networks.to(chosen, memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
         method.networks.eval()
-        sample = SampleConfig.model_validate(settings["sample"])
-        half = settings["train"]["precision"] in ("auto", "bf16-mixed") and has_fast_bfloat16()
-        prior, spread = read_prior(run, manifest), run.read_spread()
-        return cls(method, manifest, sample, run, chosen, prior, spread, half)
+        half = settings["train"].get("precision") in ("auto", "bf16-mixed") and has_fast_bfloat16()
+        prior, adjustment = read_prior(run, manifest), run.read_adjustment()
+        return cls(method, manifest, sample, run, chosen, prior, adjustment, half)
 
     @property
     def grid(self) -> Grid:
@@ -185,10 +189,12 @@ class Synthesizer:
             expected = self._expected(condition)
             drawn = [self._draw(condition, seed, sample, on_step) for seed in seeds]
             for k, tracer in enumerate(together):
-                mean = None if expected is None else _suvr(expected[k], tracer, rim)
-                factor = 1.0 if expected is None else self.spread.get(tracer.name, 1.0)
-                centre = 0 if expected is None else (1 - factor) * expected[k]
-                maps = tuple(_suvr(centre + factor * volumes[k], tracer, rim) for volumes in drawn)
+                volumes, mean = [maps[k] for maps in drawn], None
+                if expected is not None:
+                    prior = None if condition.prior is None else condition.prior[0, k].cpu().numpy()
+                    volumes, mean = _adjusted(volumes, expected[k], prior, self.adjustment.get(tracer.name))
+                    mean = _suvr(mean, tracer, rim)
+                maps = tuple(_suvr(volume, tracer, rim) for volume in volumes)
                 found[tracer.name] = Synthesis(maps, seeds, tracer, images.grid.affine, mean)
         return {tracer.name: found[tracer.name] for tracer in tracers}
 
@@ -215,6 +221,39 @@ class Synthesizer:
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.half):
             volumes = self.method.sample(condition, sample, draws, on_step)
         return _as_array(volumes)
+
+
+def _from_settings(
+    run: RunFolder, settings: Mapping[str, Any], manifest: Manifest
+) -> tuple[SampleConfig, Method]:
+    """The sampler's settings and the method that a run's settings ask for; raises InputError naming the file."""
+    kind: type[BaseModel] = SampleConfig
+    try:
+        sample = SampleConfig.model_validate(settings["sample"])
+        kind = find_method(settings["method"].get("name")).Config
+        return sample, build_method(settings["method"], manifest.facts())
+    except ValidationError as error:
+        raise InputError(f"{run.config}: {fault(error, kind)}") from error
+    except InputError as error:
+        raise InputError(f"{run.config}: {error}") from error
+    except (KeyError, ValueError, RuntimeError, TypeError, MemoryError) as error:
+        raise InputError(f"{run.config} describes no network that can be built; train again.") from error
+
+
+def _check_known(run: RunFolder, manifest: Manifest) -> None:
+    """Raise InputError where the training mean, which synthesis writes beside its maps, cannot be used."""
+    if manifest.split.get("train"):
+        run.read_training_mean(manifest)
+
+
+def _adjusted(
+    volumes: list[Volume], expected: Volume, prior: Volume | None, numbers: Adjustment | None
+) -> tuple[list[Volume], Volume]:
+    """Samples and mean map as validation says they should be, in [-1, 1] as given."""
+    if numbers is None or prior is None:
+        return volumes, expected
+    mean = prior + numbers.trust * (expected - prior)
+    return [mean + numbers.spread * (volume - expected) for volume in volumes], mean
 
 
 def _as_array(volumes: torch.Tensor) -> Volume:

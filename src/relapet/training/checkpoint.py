@@ -43,7 +43,7 @@ def load_latest_checkpoint(folder: Path, on_warning: Any) -> dict[str, Any]:
     """
     for path in checkpoints(folder):
         try:
-            state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+            state = _checked(torch.load(path, map_location="cpu", weights_only=True))
         except Exception as error:  # torch raises whatever the broken bytes lead it to
             on_warning(
                 f"{path} cannot be read ({type(error).__name__}); falling back to the checkpoint before it."
@@ -55,4 +55,14 @@ def load_latest_checkpoint(folder: Path, on_warning: Any) -> dict[str, Any]:
                 "resume with the version that wrote it."
             )
         return state
-    raise InputError(f"{folder} holds no readable checkpoint; train without --resume.")
+    raise InputError(f"{folder} holds no readable checkpoint; train into a new folder.")
+
+
+def _checked(content: Any) -> dict[str, Any]:
+    """The content, if it is a checkpoint of any format; raises TypeError or ValueError."""
+    if not isinstance(content, dict):
+        raise TypeError("no mapping")
+    step = content.get("step")
+    if content.get("format") == FORMAT and (not isinstance(step, int) or step < 0):
+        raise ValueError("no step")
+    return content

@@ -28,11 +28,17 @@ class Log:
             stream.writelines(f"{step}\t{name}\t{value:.8g}\n" for name, value in values.items())
 
     def cut_after(self, step: int) -> None:
-        """Drop rows of later steps: they were logged after the checkpoint that training goes on from."""
+        """Drop rows of later steps: they were logged after the checkpoint that training goes on from.
+
+        Raises InputError where the file is no log.
+        """
         if not self.path.exists():
             return
-        lines = self.path.read_text(encoding="utf-8").splitlines(keepends=True)[1:]
-        kept = [line for line in lines if line.endswith("\n") and int(line.split("\t", 1)[0]) <= step]
+        try:
+            lines = self.path.read_text(encoding="utf-8").splitlines(keepends=True)[1:]
+            kept = [line for line in lines if line.endswith("\n") and int(line.split("\t", 1)[0]) <= step]
+        except (OSError, ValueError) as error:
+            raise InputError(f"{self.path} is not the log of a training; move it away to go on.") from error
         write_text(self.path, _HEADER + "".join(kept))
 
 

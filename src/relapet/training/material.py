@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -13,21 +13,15 @@ from relapet.data.items import MeanPrior, TrainingItems
 from relapet.data.split import Split, check_split, split_subjects
 from relapet.data.visits import fill_cache, usable_visits
 from relapet.data.volumes import derivative_grid
+from relapet.environment import environment, git_revision, now
 from relapet.errors import InputError
 from relapet.imaging.bids import VisitFiles
+from relapet.imaging.descriptions import is_simulated
 from relapet.imaging.grid import SPACE, Grid, get_grid
 from relapet.messages import Messages
 from relapet.model.interface import MethodConfig
-from relapet.runs import (
-    RUN_FORMAT,
-    Manifest,
-    RunFolder,
-    TracerRecord,
-    environment,
-    git_revision,
-    now,
-    tracer_slots,
-)
+from relapet.run_contents import RUN_FORMAT, Manifest, SettingChange, TracerRecord, tracer_slots
+from relapet.runs import RunFolder
 from relapet.tracers import TracerSpec, get_tracer
 from relapet.training.priors import give_linear_prior
 from relapet.training.train_config import TrainConfig
@@ -94,7 +88,9 @@ def prepare_material(
         tracers = [t.model_copy(update={"suvr_window": ranges[t.name]}) for t in tracers]
         training = TrainingItems(parts["train"], tracers, cache, data.pet_scaling)
     checksums = {_relative(path, derivatives): digest for path, digest in cache.checksums.items()}
-    manifest = _manifest(settings, grid.name, tracers, split, checksums)
+    manifest = _manifest(settings, grid.name, tracers, split, checksums).model_copy(
+        update={"trained_on": _trained_on(derivatives, good)}
+    )
     validation = TrainingItems(parts["validation"], tracers, cache, data.pet_scaling)
     return Material(training, validation, training.mean_suvr(), grid, manifest)
 
@@ -105,6 +101,11 @@ def give_prior(material: Material, data: DataConfig, run: RunFolder, messages: M
         material.training.prior = material.validation.prior = MeanPrior(material.mean)
     elif data.prior == "linear":
         give_linear_prior(material.training, material.validation, run, data, messages)
+
+
+def _trained_on(derivatives: Path, visits: Sequence[VisitFiles]) -> str | None:
+    images = (path for files in visits for path in (files.t1w, *files.pet.values()) if path is not None)
+    return "simulated" if is_simulated(derivatives, images) else None
 
 
 def _split(usable: Sequence[VisitFiles], data: DataConfig) -> Split:
@@ -127,14 +128,15 @@ def _scanned(
     return scanned
 
 
-def check_same_run(run: RunFolder, manifest: Manifest) -> None:
-    """Raise InputError where a run that is to go on was begun with another method or another split.
+def going_on(run: RunFolder, material: Material, changes: Sequence[SettingChange]) -> Material:
+    """The same material for a run that goes on: its manifest tells the settings that were changed, then and now.
 
-    With another split, participants that were held out would be trained on.
+    Raises InputError where the run was begun with another method or another split: with another split, participants
+    that were held out would be trained on.
     """
     if not run.manifest.is_file():
-        return
-    begun = run.read_manifest()
+        return material
+    begun, manifest = run.read_manifest(), material.manifest
     if begun.method != manifest.method:
         raise InputError(
             f"{run.path} was begun with the method {begun.method}, not {manifest.method}; resume with its own "
@@ -145,6 +147,8 @@ def check_same_run(run: RunFolder, manifest: Manifest) -> None:
             f"{run.path} was begun with other subjects or another split; restore the data set and data.* settings, "
             "or train into a new folder."
         )
+    told = {"changes": (*begun.changes, *changes), "trained_on": begun.trained_on or manifest.trained_on}
+    return replace(material, manifest=manifest.model_copy(update=told))
 
 
 def _read(

@@ -17,6 +17,7 @@ from typing import ClassVar
 import numpy as np
 import numpy.typing as npt
 
+from relapet.data.cache import is_whole
 from relapet.data.data_config import DataConfig
 from relapet.data.items import TrainingItems
 from relapet.data.volumes import MODALITIES, withhold
@@ -68,7 +69,7 @@ class LinearPrior:
 
     def __call__(self, files: VisitFiles, tracer: TracerSpec, withheld: int | None) -> Volume:
         """SUVr ``(X, Y, Z)``."""
-        maps: npt.NDArray[np.float16] = np.load(self.path(files, withheld), mmap_mode="r")
+        maps: npt.NDArray[np.float16] = np.load(self.path(files, withheld), mmap_mode="r", allow_pickle=False)
         index = [known.name for known in self.tracers].index(tracer.name)
         suvr: Volume = maps[index].astype(np.float32)
         return suvr
@@ -97,7 +98,7 @@ def give_linear_prior(
     if run.prior.is_file():
         known = LinearPrior(run.cache, sha256(run.prior), training.tracers)
         visits = chain(training.visits, validation.visits)
-        if all(known.path(files, case).is_file() for files in visits for case in cases):
+        if all(is_whole(known.path(files, case), grid) for files in visits for case in cases):
             training.prior = validation.prior = known
             return
     fit = _fitted(training, grid, data, messages)

@@ -12,20 +12,22 @@ from lightning_fabric import Fabric
 
 from relapet.data.items import TrainingItem
 from relapet.errors import InputError, Stopped
-from relapet.files import prepare_output_folder, remove_unfinished
+from relapet.imaging.bids import VisitFiles
 from relapet.imaging.derivatives import index_measured
 from relapet.imaging.grid import Grid
 from relapet.messages import Advance, Messages, Silent
 from relapet.methods import build_method
 from relapet.model.interface import Method
+from relapet.run_contents import SettingChange
 from relapet.runs import RunFolder
 from relapet.training.checkpoint import checkpoints, load_latest_checkpoint, save_checkpoint
 from relapet.training.distributed import finalize, is_first_process, make_fabric
 from relapet.training.engine import Hooks, Progress, Trainer
 from relapet.training.errors import TrainingError
+from relapet.training.folder import held, require_trainable, setting_changes
 from relapet.training.loader import Source, collate
 from relapet.training.log import Log, open_board
-from relapet.training.material import Material, RunSettings, check_same_run, give_prior, prepare_material
+from relapet.training.material import Material, RunSettings, give_prior, going_on, prepare_material
 from relapet.training.memory import peak_memory_gib
 from relapet.training.signals import StopRequest, stop_requests
 
@@ -65,18 +67,32 @@ def train_run(settings: RunSettings, derivatives: Path, folder: Path, options: T
     for an unusable derivative or folder, TrainingError where training cannot go on, Stopped after SIGTERM or Ctrl-C.
     """
     run = RunFolder(Path(folder))
-    if checkpoints(run.checkpoints) and not options.resume:
-        raise InputError(
-            f"{run.path} already holds a training; add --resume to go on, or choose another folder."
-        )
+    require_trainable(run, Path(derivatives), options.resume)
+    changes = setting_changes(run, settings.model_dump(mode="json")) if options.resume else ()
     fabric = make_fabric(settings.train)
-    messages = options.messages if is_first_process() else Silent()
     visits = index_measured(derivatives)
-    prepare_output_folder(run.path)
+    with held(run, writes=is_first_process()):
+        return _train_held(_Job(settings, Path(derivatives), run, options, changes), visits, fabric)
+
+
+@dataclass(frozen=True)
+class _Job:
+    """What is trained from what, into which folder."""
+
+    settings: RunSettings
+    derivatives: Path
+    run: RunFolder
+    options: TrainOptions
+    changes: tuple[SettingChange, ...]
+
+
+def _train_held(job: _Job, visits: list[VisitFiles], fabric: Fabric) -> RunFolder:
+    settings, run, options = job.settings, job.run, job.options
+    messages = options.messages if is_first_process() else Silent()
     # Before the launch: the first process reads all volumes into the cache, where the others then find them.
-    material = prepare_material(settings, Path(derivatives), visits, run, messages)
+    material = prepare_material(settings, job.derivatives, visits, run, messages)
     if options.resume:
-        check_same_run(run, material.manifest)
+        material = going_on(run, material, job.changes)
     give_prior(material, settings.data, run, messages)
     fabric.launch()
     method = _method(settings, material)
@@ -85,7 +101,8 @@ def train_run(settings: RunSettings, derivatives: Path, folder: Path, options: T
         _resume(trainer, run, messages)
     if fabric.is_global_zero:
         _begin(run, settings, material, trainer.step)
-    _fit(method, run, material, resumed=trainer.step > 0, writes=fabric.is_global_zero)
+    fitted = trainer.step > 0 or (options.resume and run.fitted.is_file() and not method.phases())
+    _fit(method, run, material, resumed=fitted, writes=fabric.is_global_zero)
     stopped = _train(trainer, material, run, options, messages) if method.phases() else None
     finalize(fabric)
     if stopped is not None and fabric.is_global_zero:
@@ -130,19 +147,21 @@ def _resume(trainer: Trainer, run: RunFolder, messages: Messages) -> None:
     state = load_latest_checkpoint(run.checkpoints, messages.warn)
     try:
         trainer.load_state_dict(state)
-    except (KeyError, ValueError, RuntimeError) as error:
+    except (KeyError, ValueError, RuntimeError, TypeError, AttributeError, IndexError) as error:
+        # What is inside may be anything: networks, averages and optimisers each raise their own kind.
+        newest = run.checkpoints / f"step-{state['step']:09d}.pt"
         raise InputError(
-            f"The checkpoint in {run.checkpoints} does not fit the settings; resume with those of {run.config}."
+            f"{newest} is broken or does not fit the settings of {run.config}; delete it to go on from the "
+            "checkpoint before it, or train into a new folder."
         ) from error
     messages.say(f"Going on after step {trainer.step}.")
 
 
 def _begin(run: RunFolder, settings: RunSettings, material: Material, step: int) -> None:
-    """Write what the run is made from; what a killed run left unfinished, and logged too far, goes."""
-    remove_unfinished(run.path)
+    """Write what the run is made from; what a killed run logged too far goes."""
     Log(run.log).cut_after(step)
-    run.write_config(settings.model_dump(mode="json"))
     run.write_manifest(material.manifest)
+    run.write_config(settings.model_dump(mode="json"))
     run.write_training_mean(material.mean)
 
 

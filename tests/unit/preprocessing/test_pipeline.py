@@ -176,7 +176,7 @@ def test_calls_that_cannot_be_used(raw_tree, tmp_path):
         preprocess(raw_tree.root, tmp_path, CONFIG, ["77"])
     with pytest.raises(InputError, match="no session x"):
         preprocess(raw_tree.root, tmp_path, CONFIG, sessions=["x"])
-    with pytest.raises(InputError, match="raw data set itself"):
+    with pytest.raises(InputError, match="is the input"):
         preprocess(raw_tree.root, raw_tree.root, CONFIG)
     with pytest.raises(InputError, match="`scanner_fwhm_mm`"):
         PreprocessConfig(fwhm_mm=8)

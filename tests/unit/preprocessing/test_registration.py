@@ -1,5 +1,9 @@
 """Resampling, composition and the intensity steps, on small volumes with known answers."""
 
+import subprocess
+import tempfile
+from pathlib import Path
+
 import nibabel as nib
 import numpy as np
 import pytest
@@ -11,7 +15,15 @@ from relapet.imaging.template import load_template
 from relapet.imaging.transforms import Step, apply, to_ants
 from relapet.preprocessing.brain import extract_brain
 from relapet.preprocessing.intensity import scale_by_white_matter
-from relapet.preprocessing.registration import isotropic, register_linear, similarity, to_file_axes
+from relapet.preprocessing.registration import (
+    Warp,
+    isotropic,
+    register_linear,
+    register_syn,
+    similarity,
+    to_file_axes,
+    write_identity,
+)
 
 pytest.importorskip("ants")
 GRID = GRIDS["4mm"]
@@ -114,6 +126,34 @@ def test_rigid_registration_finds_a_known_move(tmp_path):
     got = np.array([transform.apply_to_point((p * lps).tolist()) for p in points]) * lps
     true = points @ move[:3, :3].T + move[:3, 3]
     assert np.median(np.linalg.norm(got - true, axis=1)) < 1.0
+
+
+def test_results_reach_another_file_system_than_that_of_temporary_files(tmp_path, monkeypatch):
+    memory = Path("/dev/shm")
+    if not memory.is_dir() or memory.stat().st_dev == tmp_path.stat().st_dev:
+        pytest.skip("needs two file systems")
+    with tempfile.TemporaryDirectory(dir=memory) as other:
+        monkeypatch.setattr(tempfile, "tempdir", other)
+        fixed = template_image()
+        start = write_identity(tmp_path / "start.mat")
+        warp = Warp(tmp_path / "there.h5", tmp_path / "back.h5")
+        register_syn(fixed, fixed, start, warp, (1, 0))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["back.h5", "start.mat", "there.h5"]
+
+
+def test_brain_extraction_imports_nothing_from_the_working_folder(monkeypatch):
+    called = []
+
+    def run(command, **options):
+        called.append(command)
+        return subprocess.CompletedProcess(command, 1, "", "no brain")
+
+    monkeypatch.setattr("relapet.preprocessing.brain.find_spec", lambda name: object())
+    monkeypatch.setattr("relapet.preprocessing.brain.subprocess.run", run)
+    head = nib.Nifti1Image(np.ones((200, 200, 200), np.float32), np.eye(4))
+    with pytest.raises(SubjectError, match="found no brain"):
+        extract_brain(head, "a_T1w.nii.gz")
+    assert called[0][1] == "-P"
 
 
 def test_similarity_knows_the_right_image_from_its_mirror():

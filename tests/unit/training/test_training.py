@@ -30,11 +30,11 @@ from relapet.training.errors import TrainingError
 from relapet.training.log import Log
 from relapet.training.signals import stop_requests
 from relapet.training.train import TrainOptions, ValidationRound, train_run
-from support import TINY_SETTINGS, condition_of, tiny_trainer
+from support import TINY, TINY_SETTINGS, condition_of, tiny_trainer
 
 
 def settings(*more: str) -> RunConfig:
-    return load_config("demo", settings=(*TINY_SETTINGS, *more))
+    return load_config(file=TINY, settings=(*TINY_SETTINGS, *more))
 
 
 def weights(run: RunFolder) -> dict[str, torch.Tensor]:
@@ -161,9 +161,12 @@ def test_a_loss_that_is_not_finite_names_step_volumes_and_the_last_good_checkpoi
         train_run(broken, toy_source, tmp_path / "one", TrainOptions())
     run = tmp_path / "two"
     train_run(settings("train.steps=2"), toy_source, run, TrainOptions())
+    # A run goes on with its own settings alone: these are broken behind its back.
+    RunFolder(run).write_config(broken.model_dump(mode="json"))
     with pytest.raises(TrainingError, match=r"resume from .*step-000000002\.pt with --resume\.$"):
         train_run(broken, toy_source, run, TrainOptions(resume=True))
     assert [path.name for path in checkpoints(RunFolder(run).checkpoints)] == ["step-000000002.pt"]
+    RunFolder(run).write_config(settings("train.steps=2").model_dump(mode="json"))
     train_run(settings("train.steps=3"), toy_source, run, TrainOptions(resume=True))
 
 
@@ -246,7 +249,7 @@ def test_a_run_killed_before_its_first_checkpoint_starts_from_the_beginning(
 
 def test_a_run_goes_on_only_with_its_own_subjects_and_networks(toy: Path, tmp_path: Path) -> None:
     train_run(settings("train.steps=1"), toy, tmp_path / "run", TrainOptions())
-    with pytest.raises(InputError, match=r"does not fit the settings; resume with those of .*config\.yaml"):
+    with pytest.raises(InputError, match=r"method\.generator\.channels is \[8, 8\] in .*config\.yaml"):
         train_run(
             settings("train.steps=2", "method.generator.channels=[8,16]"),
             toy,

@@ -11,11 +11,12 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Annotated, Self
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from relapet.errors import InputError
 from relapet.evaluation.uncertainty.coverage import UncertaintyConfig, coverage_table
@@ -34,13 +35,16 @@ LEVEL_KEY = "IntervalLevel"
 _SD_OFFSET_SUVR = 0.01
 
 
+HalfWidth = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
 class VoiCalibration(BaseModel):
     """One tracer's VOI: how many subjects calibrated it, and by level the half-width of the interval."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     n: int = Field(ge=0)
-    half_width: dict[str, float | None]
+    half_width: dict[str, HalfWidth | None]
     """Level, as text, to SUVr (where scaled: multiples of SD + 0.01 SUVr); None where n is too small."""
 
 
@@ -51,11 +55,20 @@ class Calibration(BaseModel):
 
     scaled: bool
     """Whether residuals are scaled by the SD over samples."""
-    levels: tuple[float, ...] = Field(min_length=1)
+    levels: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = Field(min_length=1)
     weights_sha256: str = ""
     sampling: dict[str, str | int] = Field(default_factory=dict)
     """Settings of the sampler that the residuals come from; intervals hold for synthesis with the same alone."""
     vois: dict[str, dict[str, VoiCalibration]]
+
+    @model_validator(mode="after")
+    def _has_every_level(self) -> Self:
+        wanted = {_key(level) for level in self.levels}
+        for tracer, vois in self.vois.items():
+            for name, voi in vois.items():
+                if set(voi.half_width) != wanted:
+                    raise ValueError(f"{tracer} {name} has not one half_width for each of the levels")
+        return self
 
     def best_level(self) -> float | None:
         """The highest level at which every interval has ends; None where there is none."""
@@ -220,7 +233,8 @@ def load_calibration(path: Path, weights_sha256: str = "") -> Calibration:
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])
-        raise InputError(f"{path}: key {key}: {first['msg']}; calibrate anew.") from error
+        where = f"key {key}: " if key else ""
+        raise InputError(f"{path}: {where}{first['msg']}; calibrate anew.") from error
     made_with = calibration.weights_sha256
     if weights_sha256 and made_with and weights_sha256 != made_with:
         raise InputError(f"{path} was calibrated with other weights than this model's; calibrate anew.")
