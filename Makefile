@@ -27,8 +27,8 @@ demo: install ## Simulate, train, synthesize, evaluate: writes demo-output anew 
 	@started=$$(date +%s); $(BIN)/relapet demo demo-output && \
 		echo "The demo took $$(( $$(date +%s) - started )) s; its results are in demo-output."
 
-test: install ## Run all tests.
-	$(BIN)/python -m pytest
+test: install ## Run all tests, one process a core and one thread a process.
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile
 
 check: install ## Check style, formatting, types and the direction of imports.
 	$(BIN)/ruff check .

@@ -29,7 +29,8 @@ from relapet.simulation.cohort import SimulationConfig
 from relapet.simulation.scanner import SITES, Site, override_scanners
 
 METRICS = ("psnr", "voi_mae", "voi_r")
-SHOWN = ("rela", "tracer_mean", "visible_ceiling")
+BESIDE = ("tracer_mean", "visible_ceiling")
+"""What the model is shown beside."""
 CAMERA = ("psf_fwhm_mm",)
 NOISE = ("pet_noise", "noise_fwhm_mm", "pet_drift")
 PROTOCOL = ("t1_levels", "flair_levels", "flair_slice_mm", "mri_noise", "bias_sd")
@@ -104,8 +105,10 @@ def main() -> None:
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         out = args.out or Path(folder)
-        table = compare(args.run or trained(out), out, args.subjects, args.seed)
-    table = table[table["metric"].isin(METRICS) & table["method"].isin(SHOWN)]
+        run = args.run or trained(out)
+        table = compare(run, out, args.subjects, args.seed)
+        shown = (RunFolder(run).read_manifest().method, *BESIDE)
+    table = table[table["metric"].isin(METRICS) & table["method"].isin(shown)]
     columns = [
         "cohort",
         "tracer",

@@ -2,8 +2,10 @@
 
     python benchmarks/training.py                     # 64 x 64 x 64, fp32, a few steps, on this machine
     python benchmarks/training.py --grid 1mm --cases fast_own --checkpointing --steps 1   # memory at full size
+    python benchmarks/training.py --cases fast --busy 1                # also beside another process that is busy
 
-Each case runs in a process of its own, so that its peak memory is its own; ratios are within one call.
+Each case runs in a process of its own, so that its peak memory is its own, with the threads and the way of waiting
+for each other that relapet's commands set (see `relapet.threads`); ratios are within one call.
 The release's step is written from its published settings (Yu et al. 2026): MONAI's U-Net 16/32/64 with two residual
 blocks a level and attention at the lowest, noise prediction, batch-norm PatchGAN on the PET alone, R1 + R2, Adam.
 """
@@ -12,58 +14,80 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 from monai.networks.nets import DiffusionModelUNet, PatchDiscriminator
-from relapet.data.dataset import Pair
 from torch.nn import functional
 
 from relapet.config import load_config
+from relapet.data.items import TrainingItem
 from relapet.data.volumes import suvr_to_model
 from relapet.imaging.grid import GRIDS
 from relapet.methods import build_method
+from relapet.model.interface import DataFacts
+from relapet.run_contents import tracer_slots
+from relapet.threads import limit_threads, wait_passively
 from relapet.tracers import simulated_tracers
 from relapet.training.distributed import make_fabric
 from relapet.training.engine import Hooks, Progress, Trainer
+from relapet.training.loader import Source
 from relapet.training.memory import peak_memory_gib
 
 WARM_UP = 1
 """Steps that are not timed: the first one builds kernels and memory pools."""
 
 
-class StoredPairs:
-    """Pairs of random volumes in memory-mapped float16 files, read and scaled as in training."""
+class StoredItems:
+    """Items of random volumes in memory-mapped float16 files, read and scaled as in training."""
 
-    def __init__(self, folder: Path, shape: tuple[int, int, int], channels: int, length: int = 4) -> None:
-        self.folder, self.length = folder, length
+    def __init__(self, folder: Path, shape: tuple[int, int, int], prior: bool, length: int = 4) -> None:
+        self.folder, self.prior, self.length = folder, prior, length
         self.tracers = list(simulated_tracers().values())
         for index in range(length):
             rng = np.random.default_rng(index)
-            np.save(folder / f"{index}-mri.npy", rng.uniform(-1, 1, (channels, *shape)).astype(np.float16))
+            np.save(folder / f"{index}-mri.npy", rng.uniform(-1, 1, (2, *shape)).astype(np.float16))
             np.save(folder / f"{index}-pet.npy", rng.uniform(0, 3, shape).astype(np.float16))
 
     def __len__(self) -> int:
         return self.length
 
     def name(self, index: int) -> str:
-        """What messages call a pair."""
+        """What messages call an item."""
         return f"random {index}"
 
-    def __getitem__(self, index: int) -> Pair:
+    def same_tracer(self, index: int) -> list[int]:
+        """The items of this one's tracer."""
+        return list(range(index % len(self.tracers), self.length, len(self.tracers)))
+
+    def __getitem__(self, index: int) -> TrainingItem:
+        return self.item(index)
+
+    def item(self, index: int, withheld: int | None = None) -> TrainingItem:
+        """One item, its prior the PET itself."""
         tracer = self.tracers[index % len(self.tracers)]
         mri, pet = (np.load(self.folder / f"{index}-{kind}.npy", mmap_mode="r") for kind in ("mri", "pet"))
-        scaled = suvr_to_model(pet.astype(np.float32), tracer.suvr_window)
-        return Pair(
-            self.name(index), mri.astype(np.float32), scaled, tracer, tracer.suvr_window, voxel_mm=1.0
+        scaled = suvr_to_model(pet.astype(np.float32), tracer.suvr_window)[None]
+        return TrainingItem(
+            name=self.name(index),
+            mri=mri.astype(np.float32),
+            prior=scaled.copy() if self.prior else None,
+            prior_is_personal=False,
+            pet=scaled,
+            present=(True,),
+            tracers=(tracer,),
+            windows=(tracer.suvr_window,),
+            voxel_mm=1.0,
         )
 
 
@@ -81,17 +105,21 @@ def time_preset(
     case: PresetCase, shape: tuple[int, int, int], options: argparse.Namespace
 ) -> dict[str, float]:
     """Seconds a step of a preset's training loop, every player at work, and the share spent waiting for data."""
-    settings = ["method.adversarial_start=0", f"train.steps={WARM_UP + options.steps}", "train.lr_warmup=0"]
+    settings = [f"train.steps={WARM_UP + options.steps}", "train.lr_warmup=0"]
     settings += [] if case.own_precision else [f"train.precision={options.precision}"]
     settings += ["method.generator.checkpointing=true"] if options.checkpointing else []
     config = load_config(case.preset, settings=[*settings, *case.settings])
+    if hasattr(config.method, "adversarial_start"):
+        config = config.changed(method=config.method.changed(adversarial_start=0))
+    tracers = list(simulated_tracers().values())
+    prior = config.data.prior != "none"
+    facts = DataFacts(len(tracers), tracer_slots(tracers), prior, shape, voxel_mm=1.0)
     stamps: list[Progress] = []
     with tempfile.TemporaryDirectory() as folder:
-        data = StoredPairs(Path(folder), shape, config.method.generator.condition_channels)
+        source = Source(StoredItems(Path(folder), shape, prior), config.data.augment)
         fabric = make_fabric(config.train)
-        method = build_method(config.method.model_dump(mode="json"))
-        trainer = Trainer(method, data, config.data.augment, config.train, fabric)
-        trainer.run(Hooks(on_step=stamps.append))
+        method = build_method(config.method.model_dump(mode="json"), facts)
+        Trainer(method, source, config.train, fabric).run(Hooks(on_step=stamps.append))
     timed = stamps[WARM_UP:]
     previous = stamps[WARM_UP - 1 : -1]
     seconds = [now.seconds - before.seconds for now, before in zip(timed, previous, strict=True)]
@@ -177,10 +205,37 @@ PRESET_CASES = {
     "fast_critic_own": PresetCase("fast", own_precision=True, settings=CRITIC),
     "fast": PresetCase("fast"),
     "fast_own": PresetCase("fast", own_precision=True),
+    "regression": PresetCase("regression"),
 }
 RELEASE = "release"
 """Written to the release's settings in this file; the others are relapet's presets, _own in their own precision."""
 CASES = [RELEASE, *PRESET_CASES]
+
+
+def in_own_process(case: str, busy: int) -> dict[str, float]:
+    """One case's numbers, with as many other processes that keep a core busy all the while."""
+    environment = dict(os.environ)
+    wait_passively(environment)
+    limit_threads(environment=environment)
+    with busy_processes(busy):
+        arguments = [sys.executable, *sys.argv, "--one", case]
+        done = subprocess.run(arguments, stdout=subprocess.PIPE, text=True, check=True, env=environment)
+    result: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    return result
+
+
+@contextmanager
+def busy_processes(count: int) -> Iterator[None]:
+    """Processes that compute for as long as the context lasts."""
+    # They end by themselves where this process is killed.
+    work = "import os; parent = os.getppid()\nwhile os.getppid() == parent: pass"
+    running = [subprocess.Popen([sys.executable, "-c", work]) for _ in range(count)]
+    try:
+        yield
+    finally:
+        for process in running:
+            process.kill()
+            process.wait()
 
 
 def main() -> None:
@@ -194,6 +249,9 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=3)
     parser.add_argument("--precision", default="32-true", help="of cases that do not end in _own")
     parser.add_argument("--checkpointing", action="store_true")
+    parser.add_argument(
+        "--busy", type=int, default=0, help="time each case also beside so many busy processes"
+    )
     parser.add_argument("--one", choices=CASES, help=argparse.SUPPRESS)
     options = parser.parse_args()
     shape = GRIDS[options.grid].shape if options.grid else (64, 64, 64)
@@ -203,20 +261,18 @@ def main() -> None:
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         print(json.dumps(result | {"peak_gib": peak_memory_gib(device)}))
         return
-    results = {}
-    for case in options.cases:
-        arguments = [sys.executable, *sys.argv, "--one", case]
-        done = subprocess.run(arguments, stdout=subprocess.PIPE, text=True, check=True)
-        results[case] = json.loads(done.stdout.splitlines()[-1])
-    reference = results[options.cases[0]]["seconds"]
-    print(
-        f"shape {shape}, precision {options.precision} (_own: the preset's), {torch.get_num_threads()} threads,"
-    )
+    quiet = {case: in_own_process(case, 0) for case in options.cases}
+    shared = {case: in_own_process(case, options.busy) for case in options.cases if options.busy}
+    reference = quiet[options.cases[0]]["seconds"]
+    threads = limit_threads(environment=dict(os.environ))
+    print(f"shape {shape}, precision {options.precision} (_own: the preset's), {threads} threads,")
     print(f"checkpointing {options.checkpointing}, median of {options.steps} steps after {WARM_UP}\n")
-    print(f"{'case':16} {'s/step':>8} {'times faster':>13} {'loader %':>9} {'peak GiB':>9}")
-    for case, r in results.items():
+    beside = f" {f'beside {options.busy} busy':>14}" if shared else ""
+    print(f"{'case':16} {'s/step':>8}{beside} {'times faster':>13} {'loader %':>9} {'peak GiB':>9}")
+    for case, r in quiet.items():
         ratio, share = reference / r["seconds"], 100 * r["loader_share"]
-        print(f"{case:16} {r['seconds']:8.2f} {ratio:13.2f} {share:9.2f} {r['peak_gib']:9.2f}")
+        other = f" {shared[case]['seconds']:14.2f}" if shared else ""
+        print(f"{case:16} {r['seconds']:8.2f}{other} {ratio:13.2f} {share:9.2f} {r['peak_gib']:9.2f}")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Small model-ready data sets on the 4 mm grid, and a tiny trained run, shared by the tests."""
+"""Small model-ready data sets on the 8 mm grid, and a tiny trained run, shared by the tests."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from support import TINY_SETTINGS, write_toy_derivative
+from support import TINY, TINY_SETTINGS, write_toy_derivative
 
 
 @pytest.fixture(scope="session")
@@ -28,7 +28,7 @@ def tiny_run(toy_source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
     from relapet.api import train
     from relapet.config import load_config
 
-    config = load_config("demo", settings=(*TINY_SETTINGS, "train.steps=2"))
+    config = load_config(file=TINY, settings=(*TINY_SETTINGS, "train.steps=2"))
     return train(config, toy_source, tmp_path_factory.mktemp("tiny") / "run").path
 
 

@@ -72,6 +72,8 @@ def write_toy_derivative(
     return root
 
 
+TINY = DATA / "tiny.yaml"
+"""Settings of what most tests train: diffusion on the training mean, both players at work."""
 TINY_SETTINGS = (
     "method.generator.channels=[8,8]",
     "method.generator.residual_blocks=1",
@@ -133,7 +135,7 @@ class RandomItems:
 def tiny_trainer(*settings: str, length: int = 5, fabric: Fabric | None = None) -> Trainer:
     """A trainer of a tiny model in float32 on `RandomItems`, with both players and their penalties at work."""
     base = ("train.precision=32-true", "method.adversarial_start=0", "method.adversarial_weight=1")
-    config = load_config("demo", settings=(*TINY_SETTINGS, *base, *settings))
+    config = load_config(file=TINY, settings=(*TINY_SETTINGS, *base, *settings))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.train.seed)
         method = build_method(config.method.model_dump(mode="json"), facts(prior=True))

@@ -7,10 +7,11 @@ Everything the commands do is a call: ``relapet.simulate(...)``, ``relapet.train
 from __future__ import annotations
 
 from importlib import import_module
-from importlib.metadata import version
 from typing import Any
 
-__version__ = version("relapet")
+from relapet.version import VERSION
+
+__version__ = VERSION
 __all__ = [
     "Synthesizer",
     "__version__",

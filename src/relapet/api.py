@@ -121,6 +121,7 @@ def train(
     With ``resume`` a run goes on with its own settings (``config`` None), of which a few may be given anew: see
     `relapet.training.folder.MAY_CHANGE`. Raises InputError, TrainingError and Stopped.
     """
+    from relapet.adjustment import fit_adjustment
     from relapet.calibration import calibrate_run
     from relapet.config import load_resumed
     from relapet.runs import RunFolder
@@ -137,7 +138,8 @@ def train(
     options = TrainOptions(resume=resume, validate=validate, messages=messages)
     folder = train_run(config, Path(derivatives), Path(run), options)
     if config.train.calibrate and is_first_process():
-        messages.say("Calibrating VOI intervals on the validation subjects.")
+        messages.say("Calibrating samples and VOI intervals on the validation subjects.")
+        fit_adjustment(folder, Path(derivatives), messages)
         calibrate_run(folder, Path(derivatives), messages)
     return folder
 

@@ -5,22 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 
 from relapet.config import RunConfig, load_config
+from relapet.environment import environment, git_revision, now
 from relapet.errors import InputError
 from relapet.files import prepare_output_folder, read_json, require_empty_or_own, sha256
 from relapet.imaging.grid import SPACE
 from relapet.locks import locked
 from relapet.methods import build_method
 from relapet.model.released_weights import check_fit, read_released_checkpoint, to_present_names
-from relapet.runs import (
-    RUN_FORMAT,
-    Manifest,
-    RunFolder,
-    TracerRecord,
-    environment,
-    git_revision,
-    now,
-    tracer_slots,
-)
+from relapet.run_contents import RUN_FORMAT, Manifest, TracerRecord, tracer_slots
+from relapet.runs import RunFolder
 from relapet.tracers import get_tracer
 
 RELATIVE_RANGE = (0.0, 1.0)

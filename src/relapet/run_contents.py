@@ -21,7 +21,7 @@ from pydantic import (
 from relapet.errors import InputError
 from relapet.imaging.grid import GRIDS, SPACE, get_grid
 from relapet.model.interface import DataFacts
-from relapet.settings import refusal, shortened
+from relapet.settings import Settings, refusal, shortened
 from relapet.tracers import TracerSpec
 from relapet.types import Volume
 
@@ -63,6 +63,13 @@ class SettingChange(BaseModel):
     after: Any
     when: str
     """UTC, ISO 8601."""
+
+
+class Adjustment(Settings):
+    """What validation participants say of one tracer's maps and samples."""
+
+    trust: float = Field(ge=0, le=1, description="share that is kept of what the model adds to its prior")
+    spread: float = Field(gt=0, le=10, description="factor by which samples lie about the mean map")
 
 
 class Manifest(BaseModel):

@@ -3,6 +3,7 @@
 config.yaml        every setting, resolved
 manifest.json      what it was trained on and with (see `Manifest`)
 calibration.json   half-widths of VOI intervals, from the validation subjects
+adjustment.json    how much the model is trusted beyond its prior, and how far samples lie apart, from the same
 weights/           of each network that synthesis needs NAME.safetensors (raw) and NAME_ema.safetensors (averaged);
                    fitted.safetensors (what the method found in closed form), prior.safetensors (the linear prior),
                    training_mean.safetensors (SUVr)
@@ -14,12 +15,8 @@ log.tsv, figures/
 from __future__ import annotations
 
 import hashlib
-import platform
-import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -36,34 +33,16 @@ from torch import Tensor
 from relapet.errors import InputError
 from relapet.files import atomic_path, read_json, sha256, write_json, write_text
 from relapet.run_contents import (
-    PUBLISHED_TRACER_SLOTS,
     RUN_FORMAT,
+    Adjustment,
     Manifest,
-    SettingChange,
-    TracerRecord,
     check_finite,
     check_maps,
     fault_of_manifest,
-    tracer_slots,
 )
 from relapet.run_formats import present_manifest, present_settings
 from relapet.setting_files import read_settings_file
 from relapet.types import Volume
-
-__all__ = [
-    "PUBLISHED_TRACER_SLOTS",
-    "RUN_FORMAT",
-    "Manifest",
-    "RunFolder",
-    "SettingChange",
-    "TracerRecord",
-    "environment",
-    "git_revision",
-    "now",
-    "tracer_slots",
-]
-
-_PACKAGES = ("relapet", "torch", "monai", "lightning-fabric", "numpy", "nibabel")
 
 
 @dataclass(frozen=True)
@@ -109,6 +88,11 @@ class RunFolder:
     def prior(self) -> Path:
         """The linear prior."""
         return self.weights / "prior.safetensors"
+
+    @property
+    def adjustment(self) -> Path:
+        """What is kept of what the model adds to its prior, and how far samples lie apart, by tracer."""
+        return self.path / "adjustment.json"
 
     @property
     def training_mean(self) -> Path:
@@ -158,6 +142,24 @@ class RunFolder:
     def write_prior(self, arrays: Mapping[str, npt.NDArray[np.generic]]) -> None:
         """Write the linear prior's arrays."""
         _write_arrays(self.prior, arrays)
+
+    def write_adjustment(self, found: Mapping[str, Adjustment]) -> None:
+        """Write the adjustments by tracer name."""
+        write_json(self.adjustment, {tracer: numbers.model_dump() for tracer, numbers in found.items()})
+
+    def read_adjustment(self) -> dict[str, Adjustment]:
+        """The adjustments by tracer name, none for a run without; raises InputError where the file is broken."""
+        if not self.adjustment.is_file():
+            return {}
+        found = {}
+        for tracer, numbers in read_json(self.adjustment).items():
+            try:
+                found[tracer] = Adjustment.model_validate(numbers)
+            except ValidationError as error:
+                raise InputError(
+                    f"{self.adjustment} is broken at {tracer}; copy the run folder again or train again."
+                ) from error
+        return found
 
     def write_training_mean(self, mean: dict[str, Volume]) -> None:
         """Write the mean SUVr maps, ``(X, Y, Z)`` by tracer name."""
@@ -258,28 +260,3 @@ def _read_tensors(path: Path, load: Any) -> Any:
         raise InputError(
             f"{path} cannot be read ({error}); copy the run folder again or train again."
         ) from error
-
-
-def environment() -> dict[str, str]:
-    """Versions of what results depend on."""
-    return {"python": platform.python_version(), **{name: version(name) for name in _PACKAGES}}
-
-
-def now() -> str:
-    """The present time in UTC, ISO 8601."""
-    return datetime.now(UTC).isoformat(timespec="seconds")
-
-
-def git_revision() -> str | None:
-    """Revision of relapet's own source tree, or None where it is installed without one."""
-    try:
-        done = subprocess.run(
-            ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"],
-            capture_output=True,
-            text=True,
-            check=True,
-            timeout=10,
-        )
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return done.stdout.strip()

@@ -13,8 +13,20 @@ from contract_checks import (
     made,
 )
 from relapet.methods import METHODS, build_method
+from relapet.methods.rela import Rela, RelaConfig
 
 NAMES = list(METHODS)
+SHAPED = RelaConfig.model_validate(
+    {
+        "noise": "shaped",
+        "tracers": "all",
+        "mean_share": 0.2,
+        "regional_weight": 1.0,
+        "generator": {"channels": (8, 8), "residual_blocks": 1, "packed": True},
+        "discriminator": {"channels": 4, "layers": 2},
+    }
+)
+"""All that rela has beyond what is published, at once."""
 TRAINED = [name for name in NAMES if made(METHODS[name]).phases()]
 
 
@@ -38,3 +50,8 @@ def test_one_step_changes_every_trained_network_the_same_way_each_time(name: str
 @pytest.mark.parametrize("name", NAMES)
 def test_samples_keep_shape_and_range_and_depend_on_what_they_are_of(name: str) -> None:
     check_sample(METHODS[name])
+
+
+def test_rela_in_shaped_noise_with_all_tracers_at_once_steps_and_samples() -> None:
+    check_method_step(Rela, SHAPED)
+    check_sample(Rela, SHAPED)

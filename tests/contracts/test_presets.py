@@ -18,10 +18,6 @@ from relapet.tracers import get_tracer
 NAMES = list(presets())
 
 
-def test_the_folder_holds_the_demo() -> None:
-    assert "demo" in NAMES
-
-
 @pytest.mark.parametrize("name", NAMES)
 def test_it_says_what_it_is_for(name: str) -> None:
     first = presets()[name].read_text(encoding="utf-8").splitlines()[0]

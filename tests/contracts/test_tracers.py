@@ -1,11 +1,11 @@
-"""Every shipped tracer loads, and a model of default settings has a place for it."""
+"""Every shipped tracer loads, and a model that learns it has a place for it."""
 
 from __future__ import annotations
 
 import pytest
 
 from relapet.imaging.template import atlas_names
-from relapet.model.generator import GeneratorConfig
+from relapet.run_contents import tracer_slots
 from relapet.tracers import TracerSpec, get_tracer, load_tracers
 
 SPECS = list(load_tracers().values())
@@ -19,8 +19,11 @@ def test_it_is_found_by_every_name(spec: TracerSpec) -> None:
 
 
 @pytest.mark.parametrize("spec", SPECS, ids=lambda spec: spec.name)
-def test_a_default_model_has_a_place_for_it(spec: TracerSpec) -> None:
-    assert spec.index < GeneratorConfig().tracer_slots
+def test_a_model_that_learns_it_has_a_place_for_it(spec: TracerSpec) -> None:
+    """Alone or beside others, and no two tracers have the same one."""
+    assert spec.index < tracer_slots([spec])
+    assert spec.index < tracer_slots(SPECS)
+    assert [other.name for other in SPECS if other.index == spec.index] == [spec.name]
 
 
 @pytest.mark.parametrize("spec", SPECS, ids=lambda spec: spec.name)

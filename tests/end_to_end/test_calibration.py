@@ -21,7 +21,7 @@ from relapet.imaging.grid import GRIDS
 from relapet.runs import RunFolder
 from relapet.synthesis.synthesizer import Synthesizer
 from relapet.tracers import get_tracer
-from support import TINY_SETTINGS
+from support import TINY, TINY_SETTINGS
 
 TAU = get_tracer("tau")
 
@@ -95,7 +95,7 @@ def test_a_map_from_one_call_depends_on_no_sampler(toy_source: Path, tmp_path: P
 
 
 def test_calibrating_is_a_setting(toy_source: Path, tmp_path: Path) -> None:
-    config = load_config("demo", settings=(*TINY_SETTINGS, "train.steps=1", "train.calibrate=false"))
+    config = load_config(file=TINY, settings=(*TINY_SETTINGS, "train.steps=1", "train.calibrate=false"))
     assert not api.train(config, toy_source, tmp_path / "run").calibration.exists()
 
 

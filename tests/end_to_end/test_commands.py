@@ -19,7 +19,7 @@ from relapet.config import load_config
 from relapet.imaging.bids import Visit, index_derivative, training_mean_path
 from relapet.imaging.grid import GRIDS
 from relapet.tracers import get_tracer, simulated_tracers
-from support import TINY_SETTINGS, write_toy_derivative
+from support import TINY, TINY_SETTINGS, write_toy_derivative
 
 TAU = get_tracer("tau")
 
@@ -121,7 +121,7 @@ def test_simulate_train_synthesize_evaluate(tmp_path: Path, capsys: pytest.Captu
     """The demo's own path with a tiny cohort and a few steps."""
     from relapet.simulation.cohort import SimulationConfig
 
-    config = load_config("demo", settings=(*TINY_SETTINGS, "train.steps=3", "data.test_fraction=0.4"))
+    config = load_config(file=TINY, settings=(*TINY_SETTINGS, "train.steps=3", "data.test_fraction=0.4"))
     cohort = SimulationConfig(subjects=8, grid=GRIDS["4mm"], seed=1)
     result = demo(tmp_path / "demo", config=config, cohort=cohort)
     methods = set(result.image_metrics["method"])

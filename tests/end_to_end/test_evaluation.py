@@ -12,11 +12,10 @@ import pytest
 
 from relapet.cli import main
 from relapet.imaging.bids import Visit, write_dataset_description
-from relapet.imaging.grid import GRIDS
 from relapet.imaging.nifti import load_volume, save_volume
 from relapet.imaging.template import load_atlas
 from relapet.tracers import get_tracer
-from support import write_toy_derivative
+from support import TOY_GRID, write_toy_derivative
 
 TAU = get_tracer("tau")
 SUBJECTS = 22
@@ -28,7 +27,7 @@ def trees(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """Measured tau PET with phenotype, and synthetic maps with samples and intervals of known error."""
     root = tmp_path_factory.mktemp("everything")
     real = write_toy_derivative(root / "real", SUBJECTS)
-    grid, rng = GRIDS["4mm"], np.random.default_rng(0)
+    grid, rng = TOY_GRID, np.random.default_rng(0)
     atlas = load_atlas(grid)
     rows = []
     for number in range(1, SUBJECTS + 1):
@@ -44,7 +43,7 @@ def trees(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
         # Every other subject is covered.
         reach = 1.0 if number % 2 else 0.01 * abs(shifts.mean())
         head.assign(
-            mean=middle, sd=shifts.std(ddof=1), volume=64, low=middle - reach, high=middle + reach
+            mean=middle, sd=shifts.std(ddof=1), volume=512, low=middle - reach, high=middle + reach
         ).to_csv(table, sep="\t", index=False)
         table.with_suffix(".json").write_text(json.dumps({"IntervalLevel": 0.9}))
         samples = {f"sample-{i}": vois.to_numpy() + shift for i, shift in enumerate(shifts)}

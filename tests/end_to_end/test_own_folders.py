@@ -16,7 +16,7 @@ from relapet.imaging.bids import Visit, write_raw_description
 from relapet.imaging.descriptions import is_made_by_relapet, is_simulated
 from relapet.runs import RunFolder
 from relapet.tracers import get_tracer
-from support import TINY_SETTINGS
+from support import TINY, TINY_SETTINGS
 
 FIRST = Visit("01")
 TAU = get_tracer("tau")
@@ -36,7 +36,7 @@ def other_run(toy_source: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
     """Another training of the same data."""
     settings = (*TINY_SETTINGS, "train.steps=1", "train.seed=5", "train.calibrate=false")
     return api.train(
-        load_config("demo", settings=settings), toy_source, tmp_path_factory.mktemp("o") / "run"
+        load_config(file=TINY, settings=settings), toy_source, tmp_path_factory.mktemp("o") / "run"
     ).path
 
 
@@ -226,7 +226,7 @@ def test_who_learned_from_simulated_people_says_so_everywhere(
     description = json.loads((toy / "dataset_description.json").read_text())
     (toy / "dataset_description.json").write_text(json.dumps(description | {"Simulated": True}))
     run = RunFolder(tmp_path / "run")
-    config = load_config("demo", settings=(*TINY_SETTINGS, "train.steps=1"))
+    config = load_config(file=TINY, settings=(*TINY_SETTINGS, "train.steps=1"))
     api.train(config, toy, run.path)
     assert json.loads(run.manifest.read_text())["trained_on"] == "simulated"
     out = tmp_path / "out"

@@ -14,14 +14,14 @@ import torch
 
 from relapet.runs import RunFolder
 from relapet.training.checkpoint import checkpoints, load_latest_checkpoint
-from support import TINY_SETTINGS
+from support import TINY, TINY_SETTINGS
 
 ENVIRONMENT = {key: value for key, value in os.environ.items() if key not in ("RANK", "LOCAL_RANK")}
 
 
 def command(source: Path, run: Path, *more: str) -> list[str]:
     single = [*TINY_SETTINGS, "train.steps=12", "train.checkpoint_every=3", "train.validate_every=100"]
-    begun = [sys.executable, "-m", "relapet", "train", str(source), str(run), "--preset", "demo"]
+    begun = [sys.executable, "-m", "relapet", "train", str(source), str(run), "--config", str(TINY)]
     return [*begun, "--set", *single, *more]
 
 

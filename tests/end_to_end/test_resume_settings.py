@@ -15,7 +15,7 @@ from relapet.cli import main
 from relapet.locks import LOCK, temporary_name
 from relapet.runs import RunFolder
 from relapet.training.checkpoint import checkpoints
-from support import TINY_SETTINGS
+from support import TINY, TINY_SETTINGS
 
 
 @pytest.fixture
@@ -47,8 +47,11 @@ def test_a_run_goes_on_by_its_folder_alone(toy_source: Path, run: RunFolder) -> 
         (["--set", "train.seed=3"], "train.seed is 0 in"),
         (["--set", "train.lr=0.1"], "train.lr is"),
         (["--set", "sample.count=8"], "sample.count is"),
-        (["--preset", "demo"], "method.generator.channels is [8, 8] in"),
-        (["--preset", "demo", "--set", *TINY_SETTINGS, "data.split_seed=9"], "data.split_seed is"),
+        (
+            ["--config", str(TINY), "--set", "method.generator.channels=[8,16]"],
+            "method.generator.channels is [8, 8] in",
+        ),
+        (["--config", str(TINY), "--set", *TINY_SETTINGS, "data.split_seed=9"], "data.split_seed is"),
         (["--preset", "linear"], "method.name is 'rela' in"),
         (["--set", "train.stepz=4"], "train.stepz"),
     ],
@@ -65,7 +68,7 @@ def test_what_made_its_steps_stays(
 
 
 def test_the_same_command_again_with_resume_goes_on(toy_source: Path, run: RunFolder) -> None:
-    assert go_on(toy_source, run, "--preset", "demo", "--set", *TINY_SETTINGS, "train.steps=3") == 0
+    assert go_on(toy_source, run, "--config", str(TINY), "--set", *TINY_SETTINGS, "train.steps=3") == 0
     assert checkpoints(run.checkpoints)[0].name == "step-000000003.pt"
 
 

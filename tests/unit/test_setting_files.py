@@ -74,9 +74,12 @@ def test_later_settings_lie_over_earlier_ones(tmp_path: Path) -> None:
     [
         ("train.stps=3", "There is no setting train.stps; did you mean train.steps?"),
         ("train.steps=0", "train.steps is 0; give 1 or more."),
-        ("method.name=foo", "method.name is 'foo'; give one of 'rela'"),
+        (
+            "method.name=foo",
+            "method.name is 'foo'; give one of 'tracer_mean', 'linear', 'regression', 'rela'",
+        ),
         ("method=3", "`method` is 3; it is a group of settings"),
-        ("data.grid=5mm", "data.grid is '5mm'; give one of '1mm', '2.5mm', '3mm' or '4mm'."),
+        ("data.grid=5mm", "data.grid is '5mm'; give one of '1mm', '2.5mm', '3mm', '4mm' or '8mm'."),
     ],
 )
 def test_a_setting_that_is_wrong_is_told_without_the_checker_s_words(setting: str, sentence: str) -> None:

@@ -14,10 +14,10 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand
 
-import relapet
 from relapet.cli.words import option_words
 from relapet.console import Terminal
 from relapet.errors import InputError
+from relapet.version import VERSION
 
 app = typer.Typer(
     name="relapet",
@@ -32,7 +32,7 @@ app = typer.Typer(
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        print(f"relapet {relapet.__version__}")
+        print(f"relapet {VERSION}")
         raise typer.Exit
 
 

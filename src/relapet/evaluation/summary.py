@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import relapet
 from relapet.evaluation.interface import Findings, Material
 from relapet.evaluation.results import VOI_MAE
 from relapet.evaluation.scores.image_metrics import METRICS
+from relapet.version import VERSION
 
 
 def build_summary(material: Material, found: Mapping[str, Findings]) -> dict[str, Any]:
@@ -17,7 +17,7 @@ def build_summary(material: Material, found: Mapping[str, Findings]) -> dict[str
     A tracer's section holds what analyses say of the tracer and of each method; the others stand by their key.
     """
     summary: dict[str, Any] = {
-        "relapet_version": relapet.__version__,
+        "relapet_version": VERSION,
         "unit_of_analysis": "subject (sessions averaged); 95 % percentile bootstrap intervals over subjects",
         "metrics": {
             name: {"title": m.title, "unit": m.unit, "better": m.better, "group": m.group, "source": m.source}

@@ -19,13 +19,13 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-import relapet
 from relapet.errors import InputError
 from relapet.files import atomic_path, write_json, write_text
 from relapet.imaging.grid import SPACE
 from relapet.imaging.nifti import save_frames, save_volume
 from relapet.tracers import TracerSpec, load_tracers
 from relapet.types import Affine, Json
+from relapet.version import VERSION
 
 BIDS_VERSION = "1.10.0"
 DESCRIPTION = "dataset_description.json"
@@ -260,7 +260,7 @@ def write_dataset_description(root: Path, name: str, links: Mapping[str, Path], 
     told relative to ``root``, for the path of a user's data is nobody else's business.
     """
     write_text(Path(root) / ".bidsignore", "\n".join(_BEYOND_BIDS) + "\n")
-    made_by = {"Name": "relapet", "Version": relapet.__version__}
+    made_by = {"Name": "relapet", "Version": VERSION}
     more: Json = {"GeneratedBy": [made_by], "SourceDatasets": [{"URL": f"bids:{link}:"} for link in links]}
     if links:
         more["DatasetLinks"] = {link: _relative(Path(folder), root) for link, folder in dict(links).items()}
@@ -269,7 +269,7 @@ def write_dataset_description(root: Path, name: str, links: Mapping[str, Path], 
 
 def write_raw_description(root: Path, name: str, note: str, **extra: Any) -> None:
     """Write dataset_description.json of a raw data set that relapet simulated; ``note`` says so."""
-    made_by = {"Name": "relapet", "Version": relapet.__version__, "Description": note}
+    made_by = {"Name": "relapet", "Version": VERSION, "Description": note}
     more = {"License": "CC0", "Authors": ["relapet"], "GeneratedBy": [made_by], **extra}
     _describe(root, name, "raw", more)
 

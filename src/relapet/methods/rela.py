@@ -39,12 +39,9 @@ from relapet.model.losses import (
     regional_error,
     weighted_mean,
 )
-from relapet.model.noise import NoiseShape, noise_of_remainders
+from relapet.model.noise import REGION_MM, NoiseShape, noise_of_remainders
 from relapet.model.parametrisation import Prediction, Remainder, parametrised
 from relapet.model.samplers import SAMPLERS
-
-REGION_MM = 16.0
-"""Edge of the cubes of `RelaConfig.regional_weight`: about that of a cortical VOI."""
 
 
 class RelaConfig(MethodConfig):
@@ -52,9 +49,7 @@ class RelaConfig(MethodConfig):
 
     name: Literal["rela"] = Field("rela", description="the method")
     generator: GeneratorConfig = Field(GeneratorConfig(), description="the U-Net")
-    discriminator: DiscriminatorConfig = Field(
-        DiscriminatorConfig(), description="the critic, used in training alone"
-    )
+    discriminator: DiscriminatorConfig = Field(DiscriminatorConfig(), description="the critic, for training")
     timesteps: int = Field(1000, ge=2, description="T, the length of the noise schedule")
     beta_first: float = Field(5e-4, gt=0, description="first beta of the scaled-linear schedule")
     beta_last: float = Field(1.95e-2, gt=0, description="last beta of the scaled-linear schedule")
@@ -74,9 +69,7 @@ class RelaConfig(MethodConfig):
         description="white: as published; shaped: of the covariance of what the prior leaves, which is then what is "
         "predicted (needs data.prior)",
     )
-    tracers: Targets = Field(
-        "one", description="one: a tracer a call, as published; all: every tracer in one call"
-    )
+    tracers: Targets = Field("one", description="tracers a call; one: as published; all: every one at once")
     mean_share: float = Field(
         0,
         ge=0,
@@ -85,19 +78,15 @@ class RelaConfig(MethodConfig):
         "conditional mean (shaped noise)",
     )
     regional_weight: float = Field(
-        0, ge=0, description="weight of the squared error of means over cubes of 16 mm (shaped noise)"
+        0, ge=0, description="weight of the squared error of means over cubes of 24 mm (shaped noise)"
     )
-    target_weight: float = Field(
-        1.0, ge=0, description="weight of the squared error of the prediction (L_noise for eps)"
-    )
+    target_weight: float = Field(1.0, ge=0, description="weight of the prediction's squared error (L_noise)")
     image_weight: float = Field(1.0, ge=0, description="weight of L_image, the L1 on the clean prediction")
     adversarial_weight: float = Field(
-        1.0, ge=0, description="lambda, weight of the adversarial term; 0 turns it off"
+        1.0, ge=0, description="lambda, of the adversarial term; 0 turns it off"
     )
     adversarial_start: int = Field(0, ge=0, description="first step with the adversarial term")
-    adversarial_loss: AdversarialKind = Field(
-        "relativistic", description="relativistic pairing, or the standard non-saturating loss"
-    )
+    adversarial_loss: AdversarialKind = Field("relativistic", description="or standard: non-saturating")
     penalty_weight: float = Field(1e-3, ge=0, description="gamma, weight of R1 + R2; 0 turns them off")
     penalty_reduction: PenaltyReduction = Field(
         "full", description="full: the squared norm as defined; released: as published, Z times weaker"
@@ -115,9 +104,7 @@ class RelaConfig(MethodConfig):
         if self.noise == "white" and (self.mean_share or self.regional_weight):
             raise ValueError("mean_share and regional_weight need noise: shaped")
         if self.noise == "shaped" and (self.residual_sd or self.prediction != "x0"):
-            raise ValueError(
-                "noise: shaped has a preconditioning of its own; leave prediction and residual_sd out"
-            )
+            raise ValueError("noise: shaped preconditions by itself; leave prediction and residual_sd out")
         return self
 
     @property
@@ -167,10 +154,9 @@ class Rela(Method):
 
     def fitted(self) -> dict[str, Tensor]:
         """The noise's shape of each tracer, by its index."""
+        shapes = {index: shape.to_tensors() for index, shape in self.noise.items()}
         return {
-            f"{index}.{name}": tensor
-            for index, shape in self.noise.items()
-            for name, tensor in shape.to_tensors().items()
+            f"{index}.{name}": tensor for index, found in shapes.items() for name, tensor in found.items()
         }
 
     def load_fitted(self, found: Mapping[str, Tensor]) -> None:
@@ -180,8 +166,7 @@ class Rela(Method):
             return
         for index in sorted({name.partition(".")[0] for name in found}):
             parts = {name.partition(".")[2]: t for name, t in found.items() if name.startswith(f"{index}.")}
-            shape = NoiseShape.from_tensors(parts, self.facts.shape, self.facts.voxel_mm)
-            self.noise[int(index)] = shape
+            self.noise[int(index)] = NoiseShape.from_tensors(parts, self.facts.shape, self.facts.voxel_mm)
 
     def phases(self) -> list[Phase]:
         """The critic first, then the generator on the same clean prediction."""
@@ -203,15 +188,15 @@ class Rela(Method):
         """Draw ``t`` and noise, and predict."""
         condition, form = batch.condition, self.parametrisation
         t = draws.integers(self.config.timesteps).to(batch.pet.device)
-        eps = form.fresh(draws, condition)
+        eps, there = form.fresh(draws, condition), batch.present
         if self.config.mean_share:
             blank = (draws.uniform() < self.config.mean_share).to(t.device)
             t = torch.where(blank, self.config.timesteps - 1, t)
             eps = torch.where(blank[:, None, None, None, None], 0.0, eps)
-        else:
-            blank = torch.zeros_like(t, dtype=torch.bool)
+            there = there & ~blank[:, None]
         x_0 = form.walked(batch.pet, condition)
-        x_t = torch.where(blank[:, None, None, None, None], 0.0, self.schedule.mix(x_0, eps, t))
+        # In place of a tracer that is not there, or not shown, stands noise alone: no -1 may pose as its PET.
+        x_t = torch.where(there[:, :, None, None, None], self.schedule.mix(x_0, eps, t), eps)
         prediction = form.predict(self.networks["generator"], x_t, t, condition)
         x0_hat = form.finished(form.clean(prediction, x_t, t, condition), condition)
         target = form.target(x_0, eps, t, condition)
@@ -271,15 +256,19 @@ class Rela(Method):
         if self.targets == "one":
             return step.x0_hat, batch.pet, batch.condition, step.t
         volume = batch.present.nonzero()[:, 0]
-        condition = Condition(
-            batch.condition.mri[volume], None, batch.condition.tracer[batch.present][:, None]
-        )
+        tracer = batch.condition.tracer[batch.present][:, None]
+        condition = Condition(batch.condition.mri[volume], None, tracer)
         fake, real = (pet[batch.present][:, None] for pet in (step.x0_hat, batch.pet))
         return fake, real, condition, step.t[volume]
 
+    @property
+    def gives_mean(self) -> bool:
+        """Where training showed nothing at times."""
+        return self.config.mean_share > 0
+
     def expected(self, condition: Condition) -> Tensor | None:
         """One call at t = T - 1 with nothing shown, which training makes the conditional mean."""
-        if not self.config.mean_share:
+        if not self.gives_mean:
             return None
         nothing = condition.volumes()
         t = torch.full((len(nothing),), self.config.timesteps - 1, device=nothing.device)
@@ -294,12 +283,18 @@ class Rela(Method):
     def sample(
         self, condition: Condition, settings: SampleSettings, draws: Draws, on_step: OnStep | None = None
     ) -> Tensor:
-        """Walk from noise to a volume."""
-        form = self.parametrisation
+        """Walk from noise to a volume; where the model gives a mean in one call, about that mean.
+
+        So few steps keep both: the mean of samples is the model's, whatever the sampler makes of their spread.
+        """
+        form, expected = self.parametrisation, self.expected(condition)
+        zero = condition.volumes()
+        centre = zero if expected is None else form.walked(expected, condition)
 
         def denoise(x_t: Tensor, t: Tensor) -> Tensor:
-            return form.walked(self._clean(x_t, t, condition), condition)
+            signal, _ = self.schedule.signal_and_noise(t, x_t)
+            return form.walked(self._clean(x_t + signal * centre, t, condition), condition) - centre
 
         sampler = SAMPLERS[settings.sampler]
         x_0 = sampler(denoise, self.schedule, lambda: form.fresh(draws, condition), settings.steps, on_step)
-        return form.finished(x_0, condition)
+        return form.finished(x_0 + centre, condition)

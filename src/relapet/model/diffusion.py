@@ -39,6 +39,10 @@ class NoiseProcess(Protocol):
         """A sample of q(x_s | x_t, x_0) for an earlier ``s``."""
         ...
 
+    def turn(self, x_t: Tensor, x_0: Tensor, t: Tensor, s: Tensor) -> Tensor:
+        """A step of the probability flow to an earlier ``s``, along its slope in the process's own angle at ``t``."""
+        ...
+
 
 @dataclass(frozen=True)
 class Schedule:
@@ -119,6 +123,17 @@ class Schedule:
             + _per_volume(weight_xt, x_t) * x_t
             + _per_volume(deviation, x_t) * noise
         )
+
+    def turn(self, x_t: Tensor, x_0: Tensor, t: Tensor, s: Tensor) -> Tensor:
+        """An Euler step of the probability flow in phi, where ``sqrt(abar) = cos phi``.
+
+        ``dx/dphi = -(x_0_hat - cos(phi) x_t) / sin(phi)``, which is -v of Salimans and Ho 2022. A volume of the noise's
+        own covariance, of which nothing is known, stays where it is, however few the steps.
+        """
+        cos_t, sin_t = self.signal_and_noise(t, x_t)
+        cos_s, sin_s = self.signal_and_noise(s, x_t)
+        angle = torch.atan2(sin_t, cos_t) - torch.atan2(sin_s, cos_s)
+        return x_t + angle * (x_0 - cos_t * x_t) / sin_t
 
 
 def _per_volume(coefficients: Tensor, like: Tensor) -> Tensor:

@@ -239,6 +239,11 @@ class Method(ABC):
     ) -> Tensor:
         """Synthetic PET in [-1, 1] by the SUVr window, ``(B, K, X, Y, Z)``, float32."""
 
+    @property
+    def gives_mean(self) -> bool:
+        """Whether `expected` gives a volume."""
+        return False
+
     def expected(self, condition: Condition) -> Tensor | None:
         """The conditional mean in one call, as `sample` gives a draw; None where the method only draws."""
         return None

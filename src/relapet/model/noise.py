@@ -20,6 +20,7 @@ from functools import cached_property
 
 import numpy as np
 import torch
+from scipy.fft import next_fast_len
 from scipy.optimize import nnls
 from torch import Tensor
 from torch.nn import functional
@@ -35,6 +36,9 @@ SIGMAS_MM = (0.0, 3.0, 6.0, 12.0, 24.0)
 """SDs of the Gaussians that white noise may be smoothed by; 0: not at all."""
 LATTICE_MM = 6.0
 """About the spacing at which components are kept: they are smooth."""
+REGION_MM = 24.0
+"""Edge of the cubes over which noise and remainders are to vary alike: about that of a cortical VOI."""
+_DRAWS = 32
 _LEAST_SHARE = 0.1
 """Share of each voxel's variance that stays with the short-range noise, whatever the components take."""
 
@@ -65,12 +69,30 @@ class NoiseShape:
         """One draw ``(X, Y, Z)`` in float32, on the CPU."""
         z = torch.randn(len(self.components), generator=generator)
         wide = self._on_grid(torch.einsum("j,jxyz->xyz", z, self.components.float())[None])[0]
-        short = torch.zeros_like(self.sd)
+        filters = self._spectrum
+        white = torch.randn(self._padded, generator=generator)
+        field = torch.fft.irfftn(torch.fft.rfftn(white) * filters, s=self._padded)
+        short: Tensor = self.sd * field[tuple(slice(length) for length in self.sd.shape)]
+        return wide + short
+
+    @cached_property
+    def _padded(self) -> tuple[int, ...]:
+        """Sides of the box that the field is periodic in, so wide that one end of the grid does not meet the other."""
+        reach = math.ceil(2 * max(SIGMAS_MM) / self.voxel_mm)
+        return tuple(next_fast_len(length + reach, real=True) for length in self.sd.shape)
+
+    @cached_property
+    def _spectrum(self) -> Tensor:
+        """What white noise is multiplied by: the root of the mixture's power spectrum, of mean power 1."""
+        frequencies = [torch.fft.fftfreq(length) for length in self._padded[:2]]
+        frequencies.append(torch.fft.rfftfreq(self._padded[2]))
+        square = torch.stack(torch.meshgrid(*frequencies, indexing="ij")).square().sum(dim=0)
+        power = torch.zeros_like(square)
         for weight, sigma in zip(self.smooth.tolist(), SIGMAS_MM, strict=True):
-            white = torch.randn(self.sd.shape, generator=generator)
-            if weight > 0:
-                short += weight * smoothed(white, sigma / self.voxel_mm)
-        return wide + self.sd * short
+            # A Gaussian of sigma voxels has the transfer function exp(-2 pi^2 sigma^2 f^2).
+            one = torch.exp(-4 * math.pi**2 * (sigma / self.voxel_mm) ** 2 * square)
+            power += weight**2 * one / _mean_over_all(one, self._padded[2])
+        return power.sqrt()
 
     def _on_grid(self, volumes: Tensor) -> Tensor:
         if volumes.shape[1:] == self.sd.shape or not len(volumes):
@@ -94,26 +116,13 @@ class NoiseShape:
         return cls(components, sd, smooth, voxel_mm)
 
 
-def smoothed(white: Tensor, sigma: float) -> Tensor:
-    """White noise ``(X, Y, Z)`` smoothed by a Gaussian of ``sigma`` voxels, its variance kept at 1."""
-    if sigma <= 0:
-        return white
-    reach = max(1, math.ceil(3 * sigma))
-    kernel = torch.exp(-0.5 * (torch.arange(-reach, reach + 1) / sigma).square())
-    kernel = kernel / kernel.square().sum().sqrt()
-    volume = white[None, None]
-    for axis in range(3):
-        shape, padding = [1, 1, 1, 1, 1], [0, 0, 0]
-        shape[2 + axis], padding[axis] = len(kernel), reach
-        volume = functional.conv3d(volume, kernel.view(shape), padding=padding)
-        # Less noise reaches the edges: what does is made up for.
-        reached = functional.conv1d(
-            torch.ones(1, 1, white.shape[axis]), kernel.square()[None, None], padding=reach
-        )
-        view = [1, 1, 1, 1, 1]
-        view[2 + axis] = -1
-        volume = volume / reached.sqrt().view(view)
-    return volume[0, 0]
+def _mean_over_all(half: Tensor, last: int) -> Tensor:
+    """Mean of a real field's power over all frequencies, of which ``rfftn`` keeps half along the last axis."""
+    weights = torch.full((half.shape[-1],), 2.0)
+    weights[0] = 1
+    if last % 2 == 0:
+        weights[-1] = 1
+    return (half * weights).sum() / (half.shape[0] * half.shape[1] * last)
 
 
 def fit_noise(remainders: Tensor, brain: Tensor, voxel_mm: float) -> NoiseShape:
@@ -133,7 +142,31 @@ def fit_noise(remainders: Tensor, brain: Tensor, voxel_mm: float) -> NoiseShape:
     # Where the components would take more than there is, they are no more than that.
     sd = torch.maximum(total - explained, _LEAST_SHARE * total).sqrt() * brain
     smooth = _smoothness(inside, bare, sd, brain, voxel_mm)
-    return NoiseShape(lattice.half(), sd, smooth, voxel_mm)
+    found = NoiseShape(lattice, sd, smooth, voxel_mm)
+    return _regionally_true(found, inside, total, brain)
+
+
+def _regionally_true(found: NoiseShape, inside: Tensor, total: Tensor, brain: Tensor) -> NoiseShape:
+    """The noise with its components scaled so that means over cubes of `REGION_MM` vary as those of the remainders.
+
+    Each voxel's own variance stays, as far as the short-range noise can give way.
+    """
+    cube = max(1, round(REGION_MM / found.voxel_mm))
+
+    def varying(volumes: Tensor) -> float:
+        return float(functional.avg_pool3d(volumes[:, None], cube, ceil_mode=True).square().mean())
+
+    if not len(found.components):
+        return NoiseShape(found.components.half(), found.sd, found.smooth, found.voxel_mm)
+    generator = torch.Generator().manual_seed(0)
+    bare = NoiseShape(found.components[:0], found.sd, found.smooth, found.voxel_mm)
+    short = varying(torch.stack([bare.draw(generator) for _ in range(_DRAWS)]))
+    wide = varying(found._on_grid(found.components)) * len(found.components)
+    square = min(4.0, max(0.25, (varying(inside) - short) / wide))
+    components = found.components * math.sqrt(square)
+    explained = square * found._on_grid(found.components).square().sum(dim=0)
+    sd = torch.maximum(total - explained, _LEAST_SHARE * total).sqrt() * brain
+    return NoiseShape(components.half(), sd, found.smooth, found.voxel_mm)
 
 
 def _unsmoothed() -> Tensor:

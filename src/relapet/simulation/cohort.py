@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-import relapet
 from relapet.imaging.bids import DESCRIPTION, Visit, write_dataset_description, write_image, write_table
 from relapet.imaging.grid import SPACE
 from relapet.imaging.processes import each_index
@@ -28,6 +27,7 @@ from relapet.simulation.tables import (
 )
 from relapet.tracers import TracerSpec, simulated_tracers
 from relapet.types import Json
+from relapet.version import VERSION
 
 __all__ = ["SimulatedSubject", "SimulationConfig", "simulate_cohort", "simulate_subject"]
 
@@ -39,7 +39,7 @@ def _sidecar(config: SimulationConfig, subject: SimulatedSubject, **extra: Any) 
     return {
         "Simulated": True,
         "Description": NOTE,
-        "GeneratedBy": {"Name": "relapet", "Version": relapet.__version__},
+        "GeneratedBy": {"Name": "relapet", "Version": VERSION},
         "SimulationSite": config.site.name,
         "SimulationScanner": subject.scanner.name,
         "SimulationSeed": config.seed,

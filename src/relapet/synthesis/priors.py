@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 
 from relapet.errors import InputError
 from relapet.prior.fitted import FittedPrior
-from relapet.run_contents import check_maps
-from relapet.runs import Manifest, RunFolder
+from relapet.run_contents import Manifest, check_maps
+from relapet.runs import RunFolder
 from relapet.types import Volume
 
 Prior = Callable[[Volume, Sequence[str]], dict[str, Volume]]

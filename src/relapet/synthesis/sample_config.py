@@ -12,7 +12,7 @@ from relapet.settings import Settings
 class SampleConfig(Settings):
     """How volumes are synthesised from a trained run."""
 
-    sampler: Literal["ddim", "ddpm"] = Field("ddim", description="sampler, see relapet info samplers")
+    sampler: Literal["ddim", "ddpm", "flow"] = Field("ddim", description="sampler, see relapet info samplers")
     steps: int = Field(10, ge=1, description="network calls a sample")
     count: int = Field(
         1, ge=1, description="samples a volume; the mean is written, with the SD where more than one"

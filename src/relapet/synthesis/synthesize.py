@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from relapet.environment import environment, now
 from relapet.errors import InputError, SubjectError
 from relapet.files import prepare_output_folder, refuse_inside
 from relapet.imaging.bids import (
@@ -24,7 +25,6 @@ from relapet.imaging.nifti import load_volume, open_image, read_voxels
 from relapet.imaging.template_space import bring_to_grid
 from relapet.imaging.transforms import load_ants
 from relapet.messages import Messages, Silent
-from relapet.runs import environment, now
 from relapet.synthesis.dataset import NOTICE, SIMULATED_NOTICE, require_folder_of_model, write_dataset_files
 from relapet.synthesis.native import bring_native, native_place
 from relapet.synthesis.outputs import AddIntervals, remove_stale, template_place, write_synthesis

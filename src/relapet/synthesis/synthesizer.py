@@ -22,7 +22,8 @@ from relapet.imaging.nifti import load_volume
 from relapet.imaging.template_space import ReadyImages, bring_to_grid
 from relapet.methods import build_method, find_method
 from relapet.model.interface import Condition, Draws, Method, OnStep
-from relapet.runs import Manifest, RunFolder
+from relapet.run_contents import Adjustment, Manifest
+from relapet.runs import RunFolder
 from relapet.settings import fault
 from relapet.synthesis.priors import Prior, read_prior
 from relapet.synthesis.sample_config import SampleConfig
@@ -72,6 +73,8 @@ class Synthesizer:
     device: torch.device
     prior: Prior | None
     """What the model is told of each PET beforehand; None for a model trained without."""
+    adjustment: dict[str, Adjustment]
+    """What validation said, by tracer; one that is not named is taken as the model gives it."""
     half: bool
     """Whether the networks run in bfloat16: as they were trained, where it is fast; sampling itself is float32."""
 
@@ -92,12 +95,18 @@ class Synthesizer:
         method.networks.to(chosen, memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
         method.networks.eval()
         half = settings["train"].get("precision") in ("auto", "bf16-mixed") and has_fast_bfloat16()
-        return cls(method, manifest, sample, run, chosen, read_prior(run, manifest), half)
+        prior, adjustment = read_prior(run, manifest), run.read_adjustment()
+        return cls(method, manifest, sample, run, chosen, prior, adjustment, half)
 
     @property
     def grid(self) -> Grid:
         """The grid that the model was trained on."""
         return get_grid(self.manifest.grid)
+
+    @property
+    def gives_mean(self) -> bool:
+        """Whether the model gives its conditional mean in one call, beside samples about it."""
+        return self.method.random and self.method.gives_mean
 
     @property
     def caution(self) -> str | None:
@@ -180,8 +189,12 @@ class Synthesizer:
             expected = self._expected(condition)
             drawn = [self._draw(condition, seed, sample, on_step) for seed in seeds]
             for k, tracer in enumerate(together):
-                mean = None if expected is None else _suvr(expected[k], tracer, rim)
-                maps = tuple(_suvr(volumes[k], tracer, rim) for volumes in drawn)
+                volumes, mean = [maps[k] for maps in drawn], None
+                if expected is not None:
+                    prior = None if condition.prior is None else condition.prior[0, k].cpu().numpy()
+                    volumes, mean = _adjusted(volumes, expected[k], prior, self.adjustment.get(tracer.name))
+                    mean = _suvr(mean, tracer, rim)
+                maps = tuple(_suvr(volume, tracer, rim) for volume in volumes)
                 found[tracer.name] = Synthesis(maps, seeds, tracer, images.grid.affine, mean)
         return {tracer.name: found[tracer.name] for tracer in tracers}
 
@@ -231,6 +244,16 @@ def _check_known(run: RunFolder, manifest: Manifest) -> None:
     """Raise InputError where the training mean, which synthesis writes beside its maps, cannot be used."""
     if manifest.split.get("train"):
         run.read_training_mean(manifest)
+
+
+def _adjusted(
+    volumes: list[Volume], expected: Volume, prior: Volume | None, numbers: Adjustment | None
+) -> tuple[list[Volume], Volume]:
+    """Samples and mean map as validation says they should be, in [-1, 1] as given."""
+    if numbers is None or prior is None:
+        return volumes, expected
+    mean = prior + numbers.trust * (expected - prior)
+    return [mean + numbers.spread * (volume - expected) for volume in volumes], mean
 
 
 def _as_array(volumes: torch.Tensor) -> Volume:

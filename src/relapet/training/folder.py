@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from relapet.environment import now
 from relapet.errors import InputError
 from relapet.files import (
     prepare_output_folder,
@@ -16,7 +17,8 @@ from relapet.files import (
     visible,
 )
 from relapet.locks import is_locked_by_the_dead, locked
-from relapet.runs import RunFolder, SettingChange, now
+from relapet.run_contents import SettingChange
+from relapet.runs import RunFolder
 from relapet.settings import shortened
 from relapet.training.checkpoint import checkpoints
 

@@ -13,23 +13,15 @@ from relapet.data.items import MeanPrior, TrainingItems
 from relapet.data.split import Split, check_split, split_subjects
 from relapet.data.visits import fill_cache, usable_visits
 from relapet.data.volumes import derivative_grid
+from relapet.environment import environment, git_revision, now
 from relapet.errors import InputError
 from relapet.imaging.bids import VisitFiles
 from relapet.imaging.descriptions import is_simulated
 from relapet.imaging.grid import SPACE, Grid, get_grid
 from relapet.messages import Messages
 from relapet.model.interface import MethodConfig
-from relapet.runs import (
-    RUN_FORMAT,
-    Manifest,
-    RunFolder,
-    SettingChange,
-    TracerRecord,
-    environment,
-    git_revision,
-    now,
-    tracer_slots,
-)
+from relapet.run_contents import RUN_FORMAT, Manifest, SettingChange, TracerRecord, tracer_slots
+from relapet.runs import RunFolder
 from relapet.tracers import TracerSpec, get_tracer
 from relapet.training.priors import give_linear_prior
 from relapet.training.train_config import TrainConfig

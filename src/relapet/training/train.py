@@ -18,7 +18,8 @@ from relapet.imaging.grid import Grid
 from relapet.messages import Advance, Messages, Silent
 from relapet.methods import build_method
 from relapet.model.interface import Method
-from relapet.runs import RunFolder, SettingChange
+from relapet.run_contents import SettingChange
+from relapet.runs import RunFolder
 from relapet.training.checkpoint import checkpoints, load_latest_checkpoint, save_checkpoint
 from relapet.training.distributed import finalize, is_first_process, make_fabric
 from relapet.training.engine import Hooks, Progress, Trainer

@@ -141,7 +141,7 @@ def test_an_input_that_is_left_out_is_background_and_not_needed(toy: Path, tmp_p
 def test_inputs_that_training_withholds_are_not_required() -> None:
     assert DataConfig(augment=AugmentConfig(drop_flair=0.3)).required_inputs == ("T1w",)
     assert DataConfig(augment=AugmentConfig(drop_flair=0.3, drop_t1w=0.3)).required_inputs == ()
-    with pytest.raises(ValueError, match="single input"):
+    with pytest.raises(InputError, match="single input"):
         DataConfig(inputs=("FLAIR",), augment=AugmentConfig(drop_flair=0.3))
 
 

@@ -14,7 +14,7 @@ from scipy import ndimage
 import relapet
 from relapet.cli import main
 from relapet.config import load_config
-from relapet.data.volumes import load_condition
+from relapet.data.volumes import load_mri
 from relapet.errors import InputError, SubjectError
 from relapet.evaluation.config import EvaluationConfig
 from relapet.evaluation.evaluate import evaluate
@@ -24,7 +24,7 @@ from relapet.imaging.grid import GRIDS
 from relapet.imaging.measured import load_suvr
 from relapet.imaging.template import load_atlas, load_template
 from relapet.tracers import get_tracer
-from support import TINY_SETTINGS
+from support import TINY, TINY_SETTINGS
 
 FINE, GRID = GRIDS["2.5mm"], GRIDS["4mm"]
 PIB, FBP = get_tracer("pib"), get_tracer("florbetapir")
@@ -150,7 +150,7 @@ def test_a_head_with_its_skull_is_masked_before_anything(tmp_path: Path) -> None
     smriprep(tmp_path / "extracted", "01")
     for path in (tmp_path / "extracted").rglob("*_T1w.nii.gz"):
         save(path, np.where(brain(), head(1.0), 0))
-    seen = [load_condition(index_measured(tmp_path / kind)[0], GRID)[0] for kind in ("whole", "extracted")]
+    seen = [load_mri(index_measured(tmp_path / kind)[0], GRID)[0] for kind in ("whole", "extracted")]
     np.testing.assert_array_equal(*seen)
     template = load_template(GRID)
     inside = ndimage.binary_erosion(template.brain, iterations=2)
@@ -164,7 +164,7 @@ def test_synthesize_takes_an_fmriprep_tree_as_it_is(
 ) -> None:
     smriprep(tmp_path / "fmriprep", "01")
     smriprep(tmp_path / "fmriprep", "02", flair=f"space-{CASYM}_FLAIR.nii.gz")
-    config = load_config("demo", settings=(*TINY_SETTINGS, "train.steps=2", "data.inputs=[T1w]"))
+    config = load_config(file=TINY, settings=(*TINY_SETTINGS, "train.steps=2", "data.inputs=[T1w]"))
     t1w_alone = relapet.train(config, toy_source, tmp_path / "run").path
     for model, done, status in ((t1w_alone, ["01", "02"], 0), (tiny_run, ["02"], 1)):
         out = tmp_path / f"out-{status}"
@@ -255,8 +255,8 @@ def test_a_model_is_trained_and_judged_on_a_petprep_tree(tmp_path: Path) -> None
         petprep(tree, f"{number:02d}", f"trc-18FAV45_space-{CASYM}_desc-preproc_pet", cortex)
     settings = (*TINY_SETTINGS, "data.tracers=[florbetapir]", "data.inputs=[T1w]", "train.steps=2")
     with pytest.raises(InputError, match=r"data\.grid"):
-        relapet.train(load_config("demo", settings=settings), tree, tmp_path / "no-grid")
-    config = load_config("demo", settings=(*settings, "data.grid=4mm", "data.test_fraction=0.4"))
+        relapet.train(load_config(file=TINY, settings=settings), tree, tmp_path / "no-grid")
+    config = load_config(file=TINY, settings=(*settings, "data.grid=4mm", "data.test_fraction=0.4"))
     run = relapet.train(config, tree, tmp_path / "run")
     manifest, mean = run.read_manifest(), run.read_training_mean()["florbetapir"]
     assert manifest.grid == "4mm"

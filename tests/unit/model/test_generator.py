@@ -5,7 +5,7 @@ import torch
 
 from relapet.config import load_config
 from relapet.errors import InputError
-from relapet.model.generator import Generator, GeneratorConfig
+from relapet.model.generator import Generator, GeneratorConfig, packed, unpacked
 from relapet.model.interface import Condition
 from support import condition_of, facts
 
@@ -100,3 +100,43 @@ def test_checkpointing_keeps_less_for_the_backward_pass() -> None:
             )
         kept.append(total)
     assert kept[1] < kept[0] / 2
+
+
+def test_packing_is_undone_by_unpacking() -> None:
+    volumes = torch.randn(2, 3, 4, 6, 8)
+    coarse = packed(volumes)
+    assert coarse.shape == (2, 24, 2, 3, 4)
+    assert torch.equal(unpacked(coarse), volumes)
+    # The eight channels of a coarse voxel are its own eight fine ones.
+    assert set(coarse[0, :8, 1, 2, 3].tolist()) == set(volumes[0, 0, 2:4, 4:6, 6:8].flatten().tolist())
+
+
+@pytest.mark.parametrize("targets", ["one", "all"])
+def test_a_packed_generator_begins_by_giving_zero_and_learns(targets: str) -> None:
+    config = GeneratorConfig(channels=(8, 8), residual_blocks=1, packed=True)
+    torch.manual_seed(0)
+    generator = Generator(config, facts(prior=True), targets)
+    count = 3 if targets == "all" else 1
+    x_t, prior = torch.randn(2, count, 8, 12, 16), torch.randn(2, count, 8, 12, 16)
+    condition = Condition(torch.randn(2, 2, 8, 12, 16), prior, torch.arange(count).expand(2, count))
+    output = generator(x_t, torch.tensor([3, 900]), condition)
+    assert output.shape == x_t.shape
+    assert not output.any()
+    optimiser = torch.optim.SGD(generator.parameters(), 0.1)
+    for _ in range(2):  # at first the last layer alone has a gradient
+        optimiser.zero_grad()
+        (generator(x_t, torch.tensor([3, 900]), condition) - prior).square().mean().backward()
+        optimiser.step()
+    assert generator(x_t, torch.tensor([3, 900]), condition).any()
+    first = next(iter(generator.unet.conv_in.parameters())).grad
+    assert first is not None
+    assert first.isfinite().all()
+
+
+def test_packing_needs_one_more_halving() -> None:
+    generator = Generator(GeneratorConfig(channels=(8, 8), residual_blocks=1, packed=True), facts())
+    x = torch.zeros(1, 1, 8, 10, 8)
+    with pytest.raises(
+        InputError, match="cannot be halved 2 times; use a grid whose sides are multiples of 4"
+    ):
+        generator(x, torch.tensor([0]), condition_of(torch.zeros(1, 2, 8, 10, 8), [0]))

@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 
+from relapet.errors import InputError
 from relapet.model.discriminator import Discriminator, DiscriminatorConfig
 from relapet.model.losses import (
     annealed,
@@ -159,5 +160,5 @@ def test_a_critic_that_is_told_the_timestep_learns_to_use_it() -> None:
 
 
 def test_the_published_critic_cannot_be_told_the_timestep() -> None:
-    with pytest.raises(ValueError, match="timestep_conditioned"):
+    with pytest.raises(InputError, match="timestep_conditioned"):
         DiscriminatorConfig(kind="patch", timestep_conditioned=True)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from relapet.errors import InputError
 from relapet.model.diffusion import scaled_linear_schedule
-from relapet.model.samplers import SAMPLERS, ddim, ddpm
+from relapet.model.samplers import SAMPLERS, ddim, ddpm, flow
 
 SCHEDULE = scaled_linear_schedule(1000, 5e-4, 1.95e-2)
 MEAN, SD = 0.3, 0.5
@@ -68,11 +68,23 @@ def test_samples_have_the_right_mean_and_spread(name: str) -> None:
     assert sample.std().item() == pytest.approx(SD, rel=0.03)
 
 
-@pytest.mark.parametrize("name", list(SAMPLERS))
+@pytest.mark.parametrize("name", ["ddim", "ddpm"])
 def test_one_step_gives_the_clean_prediction(name: str) -> None:
     noise = start(8)
     sample = SAMPLERS[name](perfect_denoiser, SCHEDULE, lambda: noise, 1, None)
     torch.testing.assert_close(sample, perfect_denoiser(noise, torch.tensor([999])), atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("steps", [1, 4, 50])
+def test_the_flow_keeps_what_nothing_is_known_of(steps: int) -> None:
+    """Data of the noise's own covariance: ``E[x_0 | x_t] = sqrt(abar) x_t``; DDIM of few steps loses spread."""
+    noise = start(8)
+
+    def denoise(x_t: Tensor, t: Tensor) -> Tensor:
+        return SCHEDULE.signal_and_noise(t, x_t)[0] * x_t
+
+    torch.testing.assert_close(flow(denoise, SCHEDULE, lambda: noise, steps), noise)
+    assert ddim(denoise, SCHEDULE, lambda: noise, 4).std() < 0.8 * noise.std()
 
 
 def test_the_noise_estimate_belongs_to_the_clamped_prediction() -> None:

@@ -1,4 +1,4 @@
-"""Brain extraction on real heads (open_ms_data, Lesjak 2017), where the scans and deepbet are at hand."""
+"""Brain extraction on real heads, say open_ms_data (Lesjak 2017): RELAPET_REAL_SCANS names a BIDS data set of them."""
 
 import os
 from importlib.util import find_spec
@@ -11,13 +11,12 @@ from relapet.imaging.checks import load_anatomical
 from relapet.preprocessing.brain import extract_brain, volume_litres
 from relapet.preprocessing.raw import find_raw
 
-SHARED = Path(os.environ.get("RELAPET_SHARED", Path(__file__).parents[4] / "shared"))
-RAW = SHARED / "data" / "openms-raw"
+RAW = Path(os.environ.get("RELAPET_REAL_SCANS", "none named"))
 VISITS = find_visits(RAW) if RAW.is_dir() else []
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.skipif(not VISITS, reason="the real scans are not here"),
+    pytest.mark.skipif(not VISITS, reason="RELAPET_REAL_SCANS names no data set"),
     pytest.mark.skipif(find_spec("deepbet") is None, reason="deepbet is not installed"),
     pytest.mark.skipif(find_spec("ants") is None, reason="ANTsPy is not installed"),
 ]

@@ -17,7 +17,7 @@ from relapet.runs import RunFolder
 from relapet.synthesis.synthesizer import Synthesizer
 from relapet.tracers import get_tracer
 from relapet.training.train import TrainOptions, train_run
-from support import TINY_SETTINGS
+from support import TINY, TINY_SETTINGS
 
 TAU, VISIT = get_tracer("tau"), Visit("01")
 
@@ -34,7 +34,7 @@ class Heard(Silent):
 def run(toy_source: Path, tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
     """Trained for two steps on T1w alone, PET scaled by each volume's own range."""
     more = ("data.inputs=[T1w]", "data.pet_scaling=minmax", "data.tracers=[tau]", "train.steps=2")
-    config = load_config("demo", settings=(*TINY_SETTINGS, *more))
+    config = load_config(file=TINY, settings=(*TINY_SETTINGS, *more))
     return train_run(config, toy_source, tmp_path_factory.mktemp("switches"), TrainOptions())
 
 

@@ -30,11 +30,11 @@ from relapet.training.errors import TrainingError
 from relapet.training.log import Log
 from relapet.training.signals import stop_requests
 from relapet.training.train import TrainOptions, ValidationRound, train_run
-from support import TINY_SETTINGS, condition_of, tiny_trainer
+from support import TINY, TINY_SETTINGS, condition_of, tiny_trainer
 
 
 def settings(*more: str) -> RunConfig:
-    return load_config("demo", settings=(*TINY_SETTINGS, *more))
+    return load_config(file=TINY, settings=(*TINY_SETTINGS, *more))
 
 
 def weights(run: RunFolder) -> dict[str, torch.Tensor]:
