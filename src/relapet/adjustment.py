@@ -22,6 +22,7 @@ from relapet.imaging.measured import load_measured
 from relapet.imaging.nifti import load_volume
 from relapet.imaging.template import load_atlas
 from relapet.imaging.template_space import ReadyImages, bring_to_grid
+from relapet.locks import locked
 from relapet.messages import Messages
 from relapet.run_contents import Adjustment
 from relapet.runs import RunFolder
@@ -64,8 +65,14 @@ def fit_adjustment(run: RunFolder, derivatives: Path, messages: Messages) -> dic
     """Fit the two numbers, write them into the run folder and return them by tracer.
 
     Nothing is written for a method that gives no mean map or has no prior, for a run without validation participants,
-    and for one whose output is no SUVr. A scan that cannot be used is left out with a warning.
+    and for one whose output is no SUVr. A scan that cannot be used is left out with a warning. Raises InputError where
+    another process writes to the run folder.
     """
+    with locked(run.path):
+        return _fit(run, derivatives, messages)
+
+
+def _fit(run: RunFolder, derivatives: Path, messages: Messages) -> dict[str, Adjustment]:
     run.adjustment.unlink(missing_ok=True)
     synthesizer = Synthesizer.from_run(run.path)
     people = synthesizer.manifest.split.get("validation", [])

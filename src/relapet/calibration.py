@@ -20,6 +20,7 @@ from relapet.evaluation.uncertainty.conformal import (
 from relapet.evaluation.uncertainty.coverage import UncertaintyConfig
 from relapet.evaluation.uncertainty.voi_tables import KEYS, measure_vois, pair_with_real, read_voi_tables
 from relapet.files import read_json, temporary_folder
+from relapet.imaging.bids import index_derivative, sidecar_path
 from relapet.imaging.derivatives import index_measured
 from relapet.locks import locked
 from relapet.messages import Messages
@@ -75,7 +76,8 @@ def calibrate_run(run: RunFolder, derivatives: Path, messages: Messages) -> Cali
 
 def _is_mean_over_samples(root: Path) -> bool:
     """Whether the maps depend on the samples at all: not where the method gives its conditional mean in one call."""
-    sidecars = [read_json(path) for path in sorted(root.rglob("*_desc-synth_mimap.json"))]
+    maps = [path for files in index_derivative(root, "synth") for path in files.pet.values()]
+    sidecars = [read_json(sidecar_path(path)) for path in maps]
     return any("Sampler" in sidecar and sidecar["MeanBy"] == MEAN_OVER_SAMPLES for sidecar in sidecars)
 
 

@@ -26,7 +26,9 @@ def simulate(
     site: Annotated[str, typer.Option(help="research or adni.")] = "research",
     grid: Annotated[
         str | None,
-        typer.Option(help="1mm, 2.5mm, 3mm or 4mm (default: 3mm; with --as-scanned always 1mm)."),
+        typer.Option(
+            help="1mm, 2.5mm, 3mm, 4mm or, to try things out, 8mm (default: 3mm; --as-scanned: 1mm)."
+        ),
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed; one seed gives one cohort.")] = 0,
     missing_rate: Annotated[float, typer.Option(min=0, max=1, help="Share of PET scans left out.")] = 0.0,
@@ -67,7 +69,7 @@ def preprocess(
     session_label: Annotated[
         list[str] | None, typer.Option("--session-label", help="Sessions, without ses- (default: all).")
     ] = None,
-    grid: Annotated[str, typer.Option(help="1mm, 2.5mm, 3mm or 4mm.")] = "1mm",
+    grid: Annotated[str, typer.Option(help="1mm, 2.5mm, 3mm, 4mm or, to try things out, 8mm.")] = "1mm",
     fwhm: Annotated[float | None, typer.Option(help="Common PET resolution to smooth to, mm.")] = None,
     scanner_fwhm: Annotated[float | None, typer.Option(help="Resolution of the PET scanner, mm.")] = None,
     n_procs: Annotated[int, typer.Option(min=1, help="Visits at a time.")] = 1,
@@ -103,7 +105,7 @@ def import_layout(
     units: Annotated[
         str, typer.Option(help="Unit of the PET files, which do not say it: SUVR, SUV, Bq/mL or kBq/mL.")
     ],
-    grid: Annotated[str, typer.Option(help="1mm, 2.5mm, 3mm or 4mm.")] = "1mm",
+    grid: Annotated[str, typer.Option(help="1mm, 2.5mm, 3mm, 4mm or, to try things out, 8mm.")] = "1mm",
 ) -> None:
     """Turn the published release's flat layout, already in MNI space, into a model-ready derivative."""
     require_folder(source)

@@ -99,7 +99,11 @@ def synthesize(
     tracer: Annotated[list[str] | None, typer.Option(help="Tracers (default: all the model knows).")] = None,
     participant_label: Participants = None,
     samples: Annotated[
-        int | None, typer.Option(min=1, help="Samples a volume; their mean is written.")
+        int | None,
+        typer.Option(
+            min=1,
+            help="Samples a volume: for their spread, and their mean where the model gives none itself.",
+        ),
     ] = None,
     steps: Annotated[int | None, typer.Option(min=1, help="Network calls a sample.")] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Seed of the samples' noise.")] = None,

@@ -13,7 +13,7 @@ from relapet.prior.config import PriorConfig
 from relapet.settings import Settings
 
 Modality = Literal["T1w", "FLAIR"]
-Prior = Literal["none", "mean", "linear"]
+PriorName = Literal["none", "mean", "linear"]
 
 
 class DataConfig(Settings):
@@ -36,7 +36,7 @@ class DataConfig(Settings):
     )
     validation_fraction: float = Field(0.1, ge=0, lt=1, description="share of subjects for validation")
     test_fraction: float = Field(0.2, ge=0, lt=1, description="share of subjects held out, never trained on")
-    prior: Prior = Field(
+    prior: PriorName = Field(
         "none",
         description="what the model is told of each PET beforehand: none; mean: the tracer's mean over the training "
         "participants; linear: closed-form regression from the MRI, cross-fitted by participant",

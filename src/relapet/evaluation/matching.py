@@ -10,6 +10,7 @@ from pathlib import Path
 from relapet.errors import InputError
 from relapet.files import read_json, sha256
 from relapet.imaging.bids import (
+    DESCRIPTION,
     Visit,
     VisitFiles,
     choose_visits,
@@ -151,7 +152,7 @@ def _method_names(roots: Sequence[Path], notes: list[str]) -> dict[Path, str]:
 
 
 def _model(root: Path) -> Json:
-    path = root / "dataset_description.json"
+    path = root / DESCRIPTION
     model = read_json(path).get("RelapetModel", {}) if path.is_file() else {}
     if not isinstance(model, dict):
         raise InputError(f"{path}: RelapetModel is no JSON object; write it anew.")
@@ -168,7 +169,7 @@ def _check_weights(root: Path, model: Json, maps: Iterable[Path]) -> None:
         weights = read_json(beside).get("WeightsSHA256") if beside.is_file() else None
         if weights is not None and weights != model.get("WeightsSHA256"):
             raise InputError(
-                f"{path} is of another model than {root / 'dataset_description.json'} names, or that file is missing; "
+                f"{path} is of another model than {root / DESCRIPTION} names, or that file is missing; "
                 "synthesize into an empty folder."
             )
 

@@ -1,4 +1,4 @@
-"""The BIDS side: the one module that spells file names and sidecars, chooses visits, and writes images and tables.
+"""The BIDS side: spells the file names of images, tables and sidecars, chooses visits, and writes images and tables.
 
 A visit is a value: ``Visit(subject, session)`` gives the path of each of its files under a root, `find_visits` and
 `index_derivative` tell what a tree holds, and `write_image`, `write_table` and `write_dataset_description` write what
@@ -103,6 +103,10 @@ class Visit:
         """Table of mean SUVr per Desikan-Killiany VOI of a synthetic map."""
         named = {"trc": tracer.label, "space": space, "meas": "SUVR", "seg": "DK", "desc": desc}
         return self.path(root, "pet", "suvr", ".tsv", **named)
+
+    def made_of(self, root: Path, tracer: TracerSpec, desc: str) -> list[Path]:
+        """Every file that is there of a tracer's synthetic map or table ``desc``, in any space."""
+        return sorted(self.folder(root, "pet").glob(f"{self.stem}_trc-{tracer.label}_*_desc-{desc}_*"))
 
     def transform(
         self, root: Path, source: str, target: str, ending: str, tracer: TracerSpec | None = None

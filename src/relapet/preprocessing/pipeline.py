@@ -29,7 +29,6 @@ from relapet.imaging.bids import (
 )
 from relapet.imaging.descriptions import is_made_by_relapet, is_simulated
 from relapet.imaging.grid import GRIDS, Grid
-from relapet.imaging.processes import each_index
 from relapet.imaging.transforms import load_ants
 from relapet.messages import Messages, Silent
 from relapet.preprocessing.image_settings import ImageSettings
@@ -38,6 +37,7 @@ from relapet.preprocessing.provenance import is_up_to_date
 from relapet.preprocessing.qc import write_page
 from relapet.preprocessing.raw import find_raw
 from relapet.preprocessing.visit import VisitResult, process_visit
+from relapet.processes import each_index
 from relapet.settings import Settings
 
 PAGE = "preprocess.html"

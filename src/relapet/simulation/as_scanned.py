@@ -30,8 +30,8 @@ from relapet.imaging.bids import (
 )
 from relapet.imaging.grid import GRIDS, Grid
 from relapet.imaging.nifti import save_frames
-from relapet.imaging.processes import each_index
 from relapet.imaging.resample import sample
+from relapet.processes import each_index
 from relapet.settings import Settings
 from relapet.simulation.folder import SETTINGS, simulation_folder
 from relapet.simulation.scanner import pet_noise, slow_field
@@ -41,7 +41,7 @@ from relapet.tracers import TracerSpec, simulated_tracers
 from relapet.types import Affine, Json, Volume
 
 _STREAM = 8
-"""Number of this module's random stream among a subject's (simulated_subject holds 0 to 6)."""
+"""Number of this module's random stream among a subject's (`subject.py` holds 0 to 6)."""
 _REFERENCE_BQ_ML = 6000.0
 """Activity concentration of SUVr 1 at the start of the window, Bq/mL (SUV about 1 of 370 MBq in 75 kg)."""
 TRUTH = "truth"

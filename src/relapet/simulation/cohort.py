@@ -13,8 +13,8 @@ import pandas as pd
 
 from relapet.imaging.bids import DESCRIPTION, Visit, write_dataset_description, write_image, write_table
 from relapet.imaging.grid import SPACE
-from relapet.imaging.processes import each_index
 from relapet.imaging.template import atlas_names
+from relapet.processes import each_index
 from relapet.simulation.folder import SETTINGS, simulation_folder
 from relapet.simulation.subject import SimulatedSubject, SimulationConfig, simulate_subject
 from relapet.simulation.tables import (

@@ -91,7 +91,7 @@ def write_synthesis(
 def remove_stale(out: Path, visit: Visit, tracer: TracerSpec, written: Collection[Path]) -> None:
     """Delete what an earlier call wrote of a visit and tracer and this one did not: maps, tables, intervals."""
     for desc in _DESCRIPTIONS:
-        for path in visit.folder(out, "pet").glob(f"{visit.stem}_trc-{tracer.label}_*_desc-{desc}_*"):
+        for path in visit.made_of(out, tracer, desc):
             if path not in written:
                 path.unlink(missing_ok=True)
 

@@ -15,6 +15,8 @@ class SampleConfig(Settings):
     sampler: Literal["ddim", "ddpm", "flow"] = Field("ddim", description="sampler, see relapet info samplers")
     steps: int = Field(10, ge=1, description="network calls a sample")
     count: int = Field(
-        1, ge=1, description="samples a volume; the mean is written, with the SD where more than one"
+        1,
+        ge=1,
+        description="samples a volume: for their SD (of two or more), and their mean where the model gives none itself",
     )
     seed: int = Field(0, ge=0, description="seed of the noise that samples start from")

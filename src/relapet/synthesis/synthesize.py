@@ -37,6 +37,8 @@ OUTPUT_SPACES = ("MNI", "native")
 """Where maps can be written: the model's template grid, and the T1w's own grid."""
 MEAN_OVER_SAMPLES = "mean over samples"
 """How a sidecar calls a map that depends on how many samples are drawn, and from which noise."""
+MEAN_IN_ONE_CALL = "the model's own conditional mean, in one call"
+"""How a sidecar calls a map that does not depend on the samples."""
 RELATIVE_NOTICE = "Relative uptake, no SUVr: the model was trained on volumes scaled by their own range."
 
 
@@ -223,7 +225,7 @@ def _sidecar(
             else {}
         ),
         "Samples": len(synthesis.samples),
-        "MeanBy": MEAN_OVER_SAMPLES if synthesis.expected is None else "one call at pure noise",
+        "MeanBy": MEAN_OVER_SAMPLES if synthesis.expected is None else MEAN_IN_ONE_CALL,
         "Sources": [_uri(source, path) for path in sources],
         "SoftwareVersions": environment(),
         "Generated": now(),

@@ -1,4 +1,8 @@
-"""Checkpoints: everything that an exact resume needs, in one file, written atomically, the last few kept.
+"""Checkpoints: the state of networks, optimisers and counters after a step, in one file, written atomically.
+
+The last few are kept. An exact resume also needs the data set and, of the run folder, config.yaml, manifest.json,
+weights/fitted.safetensors, weights/prior.safetensors and the cache, which is made anew from the data set where it is
+gone.
 
 Random numbers need no state: each step's are drawn from (seed, step), see `relapet.training.engine`.
 """

@@ -19,7 +19,11 @@ class TrainConfig(Settings):
         description="training time at most, seconds; where it ends before steps, runs are not bitwise repeatable",
     )
     seed: int = Field(0, ge=0, description="seed of weights, data order, timesteps and noise")
-    lr: float = Field(5e-4, gt=0, description="learning rate of the generator")
+    lr: float = Field(
+        5e-4,
+        gt=0,
+        description="learning rate; of each player (generator, critic) this times its own ratio",
+    )
     lr_schedule: Literal["constant", "cosine"] = Field("cosine", description="course of the learning rate")
     lr_warmup: int = Field(100, ge=0, description="steps over which the learning rate rises from 0")
     batch_size: int = Field(1, ge=1, description="volumes at a time on each device")

@@ -30,6 +30,8 @@ CONFORMAL = "conformal"
 LEVEL_KEY = "IntervalLevel"
 """Key of a VOI table's JSON: the probability with which low and high hold the measured value."""
 
+_ANEW = "calibrate anew: relapet train DERIVATIVES RUN --resume does so as it ends; or delete the file to go without"
+
 # Added to the samples' SD before it scales a residual: samples that agree by chance are no certainty. A
 # constant, not an estimate, so that the scores stay exchangeable.
 _SD_OFFSET_SUVR = 0.01
@@ -240,8 +242,8 @@ def load_calibration(path: Path, weights_sha256: str = "") -> Calibration:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])
         where = f"key {key}: " if key else ""
-        raise InputError(f"{path}: {where}{first['msg']}; calibrate anew.") from error
+        raise InputError(f"{path}: {where}{first['msg']}; {_ANEW}.") from error
     made_with = calibration.weights_sha256
     if weights_sha256 and made_with and weights_sha256 != made_with:
-        raise InputError(f"{path} was calibrated with other weights than this model's; calibrate anew.")
+        raise InputError(f"{path} was calibrated with other weights than this model's; {_ANEW}.")
     return calibration

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from relapet.errors import InputError, RelapetError
-from relapet.imaging.processes import each_index
+from relapet.processes import each_index
 
 SECONDS = 5.0
 """How soon all processes must be gone."""
@@ -65,7 +65,7 @@ def test_a_killed_process_is_told_of() -> None:
 SCRIPT = """
 import ctypes, os, sys, time
 from pathlib import Path
-from relapet.imaging.processes import each_index
+from relapet.processes import each_index
 
 def work(index):
     Path(sys.argv[1], f"{os.getpid()}.started").touch()
