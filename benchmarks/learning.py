@@ -94,6 +94,15 @@ def _all_on(*settings: str) -> Case:
     return Case("fast", ("method.adversarial_weight=0.01", *settings))
 
 
+def _white(*settings: str) -> Case:
+    """`fast` in white noise about the training mean, one tracer a call, with the L1 of the paper."""
+    plain = (
+        *("method.noise=white", "method.residual_sd=0.1", "method.tracers=one", "method.mean_share=0"),
+        *("method.regional_weight=0", "method.image_weight=1", "data.prior=mean", "sample.sampler=ddim"),
+    )
+    return Case("fast", (*plain, *settings))
+
+
 CASES = {
     # each method that has a preset of its name
     **{name: Case(name) for name in METHODS if name in presets()},
@@ -104,15 +113,23 @@ CASES = {
     # how much the start alone changes: a difference within the spread of these is not a finding
     "fast_seed1": Case("fast", ("train.seed=1",)),
     "fast_seed2": Case("fast", ("train.seed=2",)),
-    # what is known beforehand, and noise of the shape of what that leaves
-    "no_prior": Case("fast", ("data.prior=none", "method.residual_sd=0")),
-    "linear_prior": Case("fast", ("data.prior=linear",)),
-    "shaped_noise": Case(
-        "fast", ("data.prior=linear", "method.noise=shaped", "method.residual_sd=0", "sample.sampler=flow")
-    ),
-    "all_tracers": Case("fast", ("method.tracers=all",)),
-    "packed": Case("fast", ("method.generator.packed=true",)),
+    # one part of `fast` turned off or changed
+    "mean_prior": Case("fast", ("data.prior=mean",)),
+    "white_noise": _white(),
+    "one_tracer": Case("fast", ("method.tracers=one",)),
+    "no_mean_share": Case("fast", ("method.mean_share=0",)),
+    "no_regional": Case("fast", ("method.regional_weight=0",)),
+    "image_l1": Case("fast", ("method.image_weight=1",)),
+    "not_packed": Case("fast", ("method.generator.packed=false", "method.generator.channels=[16,32,64]")),
+    "ddim": Case("fast", ("sample.sampler=ddim",)),
     "regression_linear_prior": Case("regression", ("data.prior=linear",)),
+    # one part of `white_noise` turned off or changed
+    "white_no_prior": _white("data.prior=none", "method.residual_sd=0"),
+    "white_linear_prior": _white("data.prior=linear"),
+    "no_preconditioning": _white("method.residual_sd=0"),
+    "predict_eps": _white("method.prediction=eps", "method.residual_sd=0"),
+    "predict_v": _white("method.prediction=v", "method.residual_sd=0"),
+    "no_image_l1": _white("method.image_weight=0"),
     # one part of `all_on` turned off or changed
     ALL_ON: _all_on(),
     "all_on_seed1": _all_on("train.seed=1"),
@@ -121,14 +138,10 @@ CASES = {
     "standard_gan_no_penalty": _all_on("method.adversarial_loss=standard", "method.penalty_weight=0"),
     "penalty_tenth": _all_on("method.penalty_weight=1e-4"),
     "penalty_released": _all_on("method.penalty_reduction=released"),
-    "no_preconditioning": _all_on("method.residual_sd=0"),
-    "predict_eps": _all_on("method.prediction=eps", "method.residual_sd=0"),
-    "predict_v": _all_on("method.prediction=v", "method.residual_sd=0"),
     "no_t1w": _all_on("data.inputs=[FLAIR]"),
     "no_flair": _all_on("data.inputs=[T1w]"),
     "minmax": _all_on("data.pet_scaling=minmax"),
     "no_ema": _all_on("train.ema_decay=0"),
-    "no_image_l1": _all_on("method.image_weight=0"),
     "no_target": _all_on("method.target_weight=0"),
     "published_critic": _all_on("method.discriminator={kind: patch, channels: 4, layers: 2}"),
     "critic_told_t": _all_on("method.discriminator.timestep_conditioned=true"),
@@ -164,10 +177,11 @@ def settings_of(case: Case, options: argparse.Namespace, steps: int) -> RunConfi
         "train.calibrate=false",
         "data.validation_fraction=0.036",
         "data.test_fraction=0.3",
-        "sample.sampler=ddim",
         f"sample.steps={options.sample_steps}",
         "sample.count=1",
     ]
+    if plain.sample.sampler == "ddpm":
+        common.append("sample.sampler=ddim")  # ancestral steps need hundreds of calls
     if hasattr(plain.method, "adversarial_start"):
         common.append(f"method.adversarial_start={steps // 5}")
     if plain.train.lr_warmup:
@@ -317,7 +331,7 @@ def markdown(table: pd.DataFrame, names: list[str], options: argparse.Namespace)
     lines = [
         f"relapet {relapet.__version__}, {options.grid}, {options.subjects} simulated research subjects, "
         f"{options.seconds:g} s of training a case ({device}), {options.sample_steps} network calls "
-        f"a sample (ddim unless the case says otherwise), "
+        f"a sample (by the preset's sampler, ddim for ddpm), "
         f"n = {int(table['n'].max())} held-out subjects.",
         f"Mean over subjects; in brackets the 95 % bootstrap interval of the difference from `{options.reference}`.",
     ]

@@ -115,7 +115,7 @@ def kill_when_begun(subject: Subject, call: Sequence[str], folder: RunFolder) ->
 def assert_equal_runs(one: RunFolder, other: RunFolder) -> None:
     """Everything learnt is bitwise the same."""
     files = sorted(path.name for path in one.weights.iterdir())
-    assert files == sorted(path.name for path in other.weights.iterdir())
+    assert [path.name for path in sorted(other.weights.iterdir())] == files
     for name in files:
         assert (one.weights / name).read_bytes() == (other.weights / name).read_bytes(), name
     if checkpoints(one.checkpoints):

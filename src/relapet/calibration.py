@@ -18,7 +18,7 @@ from relapet.evaluation.uncertainty.conformal import (
     save_calibration,
 )
 from relapet.evaluation.uncertainty.coverage import UncertaintyConfig
-from relapet.evaluation.uncertainty.voi_tables import measure_vois, pair_with_real
+from relapet.evaluation.uncertainty.voi_tables import KEYS, measure_vois, pair_with_real, read_voi_tables
 from relapet.files import read_json, temporary_folder
 from relapet.imaging.bids import index_derivative, sidecar_path
 from relapet.imaging.derivatives import index_measured
@@ -57,12 +57,19 @@ def calibrate_run(run: RunFolder, derivatives: Path, messages: Messages) -> Cali
             )
             return None
         predicted = read_predictions(folder)
-        sampling = settings_of(synthesizer.sample) if _is_mean_over_samples(folder) else {}
-    # Not scaled by the SD over samples: it depends on their number, and so would the intervals.
-    pairs = pair_with_real(
-        predicted.assign(sd=float("nan")), measure_vois(index, synthesizer.grid, messages.warn)
-    )
-    calibration = calibrate(pairs, UncertaintyConfig(), run.weights_sha256(), sampling)
+        drawn = _is_mean_over_samples(folder)
+        single = _first_samples(folder) if drawn and synthesizer.sample.count > 1 else None
+    sampling = settings_of(synthesizer.sample) if drawn else {}
+    measured = measure_vois(index, synthesizer.grid, messages.warn)
+
+    def calibrated(table: pd.DataFrame) -> Calibration:
+        # Not scaled by the SD over samples: it depends on their number, and so would the intervals.
+        pairs = pair_with_real(table.assign(sd=float("nan")), measured)
+        return calibrate(pairs, UncertaintyConfig(), run.weights_sha256(), sampling)
+
+    calibration = calibrated(predicted)
+    if single is not None:
+        calibration = calibration.model_copy(update={"single": calibrated(single).vois})
     save_calibration(calibration, run.calibration)
     return calibration
 
@@ -72,6 +79,12 @@ def _is_mean_over_samples(root: Path) -> bool:
     maps = [path for files in index_derivative(root, "synth") for path in files.pet.values()]
     sidecars = [read_json(sidecar_path(path)) for path in maps]
     return any("Sampler" in sidecar and sidecar["MeanBy"] == MEAN_OVER_SAMPLES for sidecar in sidecars)
+
+
+def _first_samples(root: Path) -> pd.DataFrame:
+    """The VOI means of the first sample alone, as `read_predictions` gives those of the mean map."""
+    tables = pd.concat(read_voi_tables(root, "synthsamples").values(), ignore_index=True)
+    return tables.assign(mean=tables["sample-0"])[[*KEYS, "mean"]]
 
 
 @dataclass(frozen=True)
@@ -107,6 +120,8 @@ def intervals_for(synthesizer: Synthesizer, sample: SampleConfig, messages: Mess
     if not path.is_file():
         return None
     calibration = load_calibration(path, synthesizer.run.weights_sha256())
+    if calibration.single and sample.count < int(calibration.sampling.get("count", 0)):
+        calibration = calibration.of_one_sample()
     other = _unlike(calibration, settings_of(sample))
     if other:
         messages.warn(

@@ -57,15 +57,41 @@ def test_training_leaves_the_residuals_of_its_validation_subjects(
     assert not list(tiny_run.glob(".tmp-*"))
 
 
-def test_other_sampler_settings_give_no_intervals_and_a_warning(
+@pytest.mark.parametrize("more", [("--samples", "1"), ("--samples", "3"), ("--samples", "2", "--steps", "3")])
+def test_intervals_hold_for_any_number_of_samples_from_the_calibrated_one_on(
+    more: tuple[str, ...], toy_source: Path, tiny_run: Path, tmp_path: Path
+) -> None:
+    assert synthesize(toy_source, tmp_path, tiny_run, "--participant-label", "01", *more) == 0
+    table = table_of(tmp_path, "01")
+    assert (table["low"] <= table["mean"]).all()
+    assert (table["mean"] <= table["high"]).all()
+
+
+def test_a_mean_over_samples_has_no_intervals_of_other_noise_or_fewer_samples(
     toy_source: Path, tiny_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert synthesize(toy_source, tmp_path, tiny_run, "--participant-label", "01", "--steps", "1") == 0
+    run = Path(
+        shutil.copytree(tiny_run, tmp_path / "run", ignore=shutil.ignore_patterns("cache", "checkpoint"))
+    )
+    path = run / "calibration.json"
+    drawn = {"sampler": "ddim", "steps": 3, "count": 2, "seed": 0}
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"sampling": drawn, "single": {}}))
+    only = ("--participant-label", "01")
+    assert synthesize(toy_source, tmp_path / "a", run, *only, "--steps", "1", "--samples", "1") == 0
     said = capsys.readouterr().err
     assert "no intervals" in said
     assert "steps 3 (not 1)" in said
-    assert not {"low", "high"} & set(table_of(tmp_path, "01").columns)
-    assert not Visit("01").voi_table(tmp_path, TAU, "synth").with_suffix(".json").exists()
+    assert "count 2 or more (not 1)" in said
+    assert not {"low", "high"} & set(table_of(tmp_path / "a", "01").columns)
+    assert not Visit("01").voi_table(tmp_path / "a", TAU, "synth").with_suffix(".json").exists()
+    assert synthesize(toy_source, tmp_path / "b", run, *only, "--steps", "3", "--samples", "3") == 0
+    assert {"low", "high"} <= set(table_of(tmp_path / "b", "01").columns)
+
+
+def test_a_map_from_one_call_depends_on_no_sampler(toy_source: Path, tmp_path: Path) -> None:
+    config = load_config("linear", settings=("train.seconds=null", "data.test_fraction=0.2"))
+    run = api.train(config, toy_source, tmp_path / "run")
+    assert load_calibration(run.calibration).sampling == {}
 
 
 def test_calibrating_is_a_setting(toy_source: Path, tmp_path: Path) -> None:

@@ -178,13 +178,13 @@ def test_an_evaluation_leaves_nothing_of_the_one_before(
     api.synthesize(toy_source, tmp_path / "synthetic", tiny_run, ["tau"], held_out)
     out = tmp_path / "out"
     (out / "figures").mkdir(parents=True)
-    for name in ("voi.tsv", "uncertainty_coverage.tsv", "figures/boxes_psnr.png", "figures/correlations.png"):
+    for name in ("voi.tsv", "downstream.tsv", "figures/boxes_psnr.png", "figures/correlations.png"):
         (out / name).write_text("of an evaluation that was killed")
     require_evaluation_folder(out)
     config = EvaluationConfig(bootstrap=20, permutations=20)
     evaluate(toy_source, [tmp_path / "synthetic"], out, config)
     assert not list((out / "figures").iterdir())
-    assert not (out / "uncertainty_coverage.tsv").exists()
+    assert not (out / "downstream.tsv").exists()
     assert (out / "voi.tsv").read_text().startswith("subject")
     (out / "my-notes.txt").write_text("keep")
     (out / "figures" / "mine.png").write_text("keep")

@@ -31,6 +31,6 @@ def test_the_python_example_runs(toy_source: Path, tmp_path: Path, monkeypatch: 
     names: dict[str, Any] = {}
     exec(small, names)
     assert asked == [12]
-    assert nib.load("pib_mean.nii.gz").shape == nib.load("pib_sd.nii.gz").shape == (40, 48, 40)
+    assert nib.load("pib_mean.nii.gz").shape == nib.load("pib_sd.nii.gz").shape == (24, 24, 24)
     table = pd.read_csv("evaluation/image_metrics.tsv", sep="\t")
     assert set(table["method"]) == {"rela", "tracer_mean"}

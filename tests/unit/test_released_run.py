@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,20 @@ def imported(tmp_path_factory: pytest.TempPathFactory) -> Path:
     checkpoint = write_checkpoint(folder / "epoch_99.pt")
     assert main(["import-weights", str(checkpoint), str(folder / "run"), "--quiet"]) == 0
     return folder / "run"
+
+
+def test_a_call_that_was_killed_can_be_made_again_and_no_other(
+    imported: Path, tmp_path: Path, capsys: Any
+) -> None:
+    run = RunFolder(Path(shutil.copytree(imported, tmp_path / "run")))
+    checkpoint = imported.parent / "epoch_99.pt"
+    assert main(["import-weights", str(checkpoint), str(run.path), "--quiet"]) == 2
+    run.config.unlink()  # which is written last
+    other = write_checkpoint(tmp_path / "other.pt", epoch=98)
+    assert main(["import-weights", str(other), str(run.path), "--quiet"]) == 2
+    assert "is not empty" in capsys.readouterr().err
+    assert main(["import-weights", str(checkpoint), str(run.path), "--quiet"]) == 0
+    assert run.config.is_file()
 
 
 def test_the_imported_run_computes_the_published_numbers(imported: Path) -> None:

@@ -57,12 +57,13 @@ def evaluate(
     can show are written too: `refuse_leaks` raises for them.
     """
     config, real, out = config or EvaluationConfig(), Path(real), Path(out)
-    refuse_inside(out, real, *map(Path, synthetic), *([config.internal] if config.internal else []))
-    require_evaluation_folder(out)
+    refuse_inside(out, real, *map(Path, synthetic))
     atlas = load_region_atlas(config.atlas, config.atlas_table) if config.atlas else default_atlas()
     check_outcomes(real, config.phenotype, config.outcomes)
     if config.internal is not None:
         read_evaluation(config.internal, config.sampling)
+        refuse_inside(out, config.internal)
+    require_evaluation_folder(out)
     plan = make_plan(real, [Path(path) for path in synthetic], config.participants)
     prepare_output_folder(out)
     with locked(out):

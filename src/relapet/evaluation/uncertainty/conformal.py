@@ -62,15 +62,21 @@ class Calibration(BaseModel):
     sampling: dict[str, str | int] = Field(default_factory=dict)
     """Settings of the sampler that the residuals come from; intervals hold for synthesis with the same alone."""
     vois: dict[str, dict[str, VoiCalibration]]
+    single: dict[str, dict[str, VoiCalibration]] = Field(default_factory=dict)
+    """The same of one sample, where ``vois`` are of a mean over several; empty where that makes no difference."""
 
     @model_validator(mode="after")
     def _has_every_level(self) -> Self:
         wanted = {_key(level) for level in self.levels}
-        for tracer, vois in self.vois.items():
+        for tracer, vois in (*self.vois.items(), *self.single.items()):
             for name, voi in vois.items():
                 if set(voi.half_width) != wanted:
                     raise ValueError(f"{tracer} {name} has not one half_width for each of the levels")
         return self
+
+    def of_one_sample(self) -> Calibration:
+        """The calibration of a single sample: intervals that are wide enough for a mean over any number."""
+        return self.model_copy(update={"vois": self.single, "sampling": self.sampling | {"count": 1}})
 
     def best_level(self) -> float | None:
         """The highest level at which every interval has ends; None where there is none."""
