@@ -278,7 +278,9 @@ def test_a_users_atlas_replaces_the_regions(small, tmp_path):
 def test_progress_is_told_scan_by_scan(small, tmp_path):
     measured, root = small
     calls: list[tuple[int, int]] = []
-    evaluate(measured.root, [root], tmp_path / "out", EvaluationConfig(bootstrap=50), lambda *c: calls.append(c))
+    evaluate(
+        measured.root, [root], tmp_path / "out", EvaluationConfig(bootstrap=50), lambda *c: calls.append(c)
+    )
     assert calls == [(i, 8) for i in range(1, 9)]
 
 
