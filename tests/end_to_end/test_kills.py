@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import signal
@@ -45,23 +46,23 @@ def hidden(root: Path) -> list[Path]:
 @pytest.mark.parametrize("processes", [1, 2])
 def test_simulate_answers_sigterm_and_goes_on(processes: int, tmp_path: Path) -> None:
     out = tmp_path / "cohort"
-    call = ["simulate", out, "--subjects", 6, "--grid", "4mm", "--n-procs", processes]
+    call = ["simulate", out, "--subjects", 3, "--grid", "4mm", "--n-procs", processes]
     said = end_when(process := begin(*call), lambda: any(out.glob("sub-*/pet/*.nii.gz")), signal.SIGTERM)
     assert process.returncode == 128 + signal.SIGTERM
     assert said.splitlines()[-1].startswith("relapet: stopped by SIGTERM")
     assert "Traceback" not in said
     assert not hidden(out)
-    other = [*map(str, call[:2]), "--subjects", "6", "--grid", "4mm", "--seed", "3", "--quiet"]
+    other = [*map(str, call[:2]), "--subjects", "3", "--grid", "4mm", "--seed", "3", "--quiet"]
     assert main(other) == 2
     assert main([*map(str, call), "--quiet"]) == 0
-    assert len(list(out.glob("sub-*"))) == 6
+    assert len(list(out.glob("sub-*"))) == 3
     assert main([*map(str, call), "--quiet"]) == 2
 
 
 @pytest.mark.slow
 def test_simulate_goes_on_after_a_kill_and_two_at_once_are_told(tmp_path: Path) -> None:
     out = tmp_path / "cohort"
-    call = ["simulate", out, "--subjects", 6, "--grid", "4mm", "--n-procs", 1]
+    call = ["simulate", out, "--subjects", 3, "--grid", "4mm", "--n-procs", 1]
     process = begin(*call)
 
     def second_is_refused() -> bool:
@@ -73,7 +74,7 @@ def test_simulate_goes_on_after_a_kill_and_two_at_once_are_told(tmp_path: Path) 
     end_when(process, second_is_refused, signal.SIGKILL)
     assert (out / LOCK).exists()
     assert main([*map(str, call), "--quiet"]) == 0
-    assert len(list(out.glob("sub-*"))) == 6
+    assert len(list(out.glob("sub-*"))) == 3
     assert not hidden(out)
 
 
@@ -94,6 +95,20 @@ def test_synthesize_ends_and_its_leavings_go_with_the_next_call(
     assert not hidden(out)
 
 
+def test_a_full_disk_is_one_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(*given: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", str(tmp_path / "participants.tsv"))
+
+    monkeypatch.setattr("relapet.api.simulate", full)
+    assert main(["simulate", str(tmp_path / "out"), "--subjects", "1"]) == 1
+    said = capsys.readouterr().err
+    assert "participants.tsv cannot be written (No space left on device)" in said
+    assert len(said.strip().splitlines()) == 1
+
+
+@pytest.mark.slow
 def test_code_of_the_working_folder_is_not_run_by_children(tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
     for name in ("selectors", "numpy", "tempfile"):

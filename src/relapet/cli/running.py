@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import signal
@@ -20,6 +21,8 @@ from relapet.cli.words import option_words
 from relapet.errors import InputError, RelapetError, Stopped
 from relapet.threads import wait_passively
 
+_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)
+"""What a full or closed disk answers."""
 _INTERRUPTED = 128 + signal.SIGINT
 
 
@@ -82,6 +85,11 @@ def _sentence(error: Exception) -> str:
         return _usage(error)
     if isinstance(error, MemoryError):
         return "There is not enough memory; use a coarser grid, fewer processes or a larger machine."
+    if isinstance(error, OSError) and error.errno in _DISK:
+        where = f"{error.filename} cannot" if error.filename else "A file cannot"
+        return (
+            f"{where} be written ({error.strerror}); free some space or choose another folder, and run again."
+        )
     return f"unexpected {type(error).__name__}: {error}; run again with --debug to see where."
 
 
