@@ -34,6 +34,8 @@ SAMPLES = 8
 """Samples a volume that the spread is fitted from, at least."""
 _RANGE = (0.5, 2.0)
 """Of the spread: farther off the model itself is wrong."""
+_PRIOR_SCANS = 10
+"""Scans that the belief is worth that training left the spread right: one outlier among eight must not decide."""
 Floats = npt.NDArray[np.float64]
 
 
@@ -58,7 +60,9 @@ class _Seen:
         variance = np.array(self.variance).mean(axis=0)
         low, high = _RANGE
         ratio = float(np.mean(errors[variance > 0] / variance[variance > 0])) if variance.any() else 1.0
-        return Adjustment(trust=trust, spread=min(high, max(low, math.sqrt(ratio))))
+        n = len(self.left)
+        shrunk = (n * ratio + _PRIOR_SCANS) / (n + _PRIOR_SCANS)
+        return Adjustment(trust=trust, spread=min(high, max(low, math.sqrt(shrunk))))
 
 
 def fit_adjustment(run: RunFolder, derivatives: Path, messages: Messages) -> dict[str, Adjustment]:
