@@ -29,7 +29,10 @@ def simulation_folder(root: Path, settings: Json, last: Path) -> Iterator[Path]:
     with locked(root):
         _require_unused(root, settings, last)  # by now another process may have written it
         remove_unfinished(root, alone=True)
-        yield root
+        try:
+            yield root
+        finally:  # processes that were ended with this one leave what they were writing
+            remove_unfinished(root, alone=True)
 
 
 def _require_unused(root: Path, settings: Json, last: Path) -> None:
