@@ -35,7 +35,7 @@ SAMPLES = 8
 _RANGE = (0.5, 2.0)
 """Of the spread: farther off the model itself is wrong."""
 _PRIOR_SCANS = 10
-"""Scans that the belief is worth that training left the spread right: one outlier among eight must not decide."""
+"""Scans that it is worth to believe that the prior knows best and that the spread is right: a few must not decide."""
 Floats = npt.NDArray[np.float64]
 
 
@@ -55,12 +55,13 @@ class _Seen:
     """Of regional means over samples, SUVr squared."""
 
     def adjustment(self) -> Adjustment:
-        trust = min(1.0, max(0.0, self.gained / self.added)) if self.added > 0 else 0.0
+        n = len(self.left)
+        found = min(1.0, max(0.0, self.gained / self.added)) if self.added > 0 else 0.0
+        trust = found * n / (n + _PRIOR_SCANS)
         errors = np.square(np.array(self.left) - trust * np.array(self.told)).mean(axis=0)
         variance = np.array(self.variance).mean(axis=0)
         low, high = _RANGE
         ratio = float(np.mean(errors[variance > 0] / variance[variance > 0])) if variance.any() else 1.0
-        n = len(self.left)
         shrunk = (n * ratio + _PRIOR_SCANS) / (n + _PRIOR_SCANS)
         return Adjustment(trust=trust, spread=min(high, max(low, math.sqrt(shrunk))))
 

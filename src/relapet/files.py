@@ -137,9 +137,15 @@ def require_empty_or_own(path: Path, is_own: Callable[[Path], bool], what: str) 
 
 
 def refuse_inside(out: Path, *inputs: Path) -> None:
-    """Raise InputError where an output folder is one of the folders that are read, or lies in one."""
+    """Raise InputError where an output folder is one of the folders that are read, or lies in one.
+
+    BIDS gives a data set's derivatives a place inside it, ``derivatives/NAME``, which no reader of the data set takes
+    for a part of it: that is allowed.
+    """
     place = Path(out).resolve()
     for folder in map(Path, inputs):
+        if place.is_relative_to((folder / "derivatives").resolve()) and place.name != "derivatives":
+            continue
         for above in (place, *place.parents):
             if folder.exists() and above.exists() and folder.samefile(above):
                 how = "is" if above == place else "lies inside"

@@ -82,6 +82,9 @@ def test_an_output_in_its_input_is_refused_under_any_name(tmp_path: Path) -> Non
         with pytest.raises(InputError, match=rf"{how} the input .*choose one outside"):
             refuse_inside(out, tmp_path / "missing", source)
     refuse_inside(tmp_path / "source2", source)
+    refuse_inside(source / "derivatives" / "relapet", source)  # where BIDS has them
+    with pytest.raises(InputError, match="lies inside"):
+        refuse_inside(source / "derivatives", source)
     refuse_inside(tmp_path, source)
 
 
