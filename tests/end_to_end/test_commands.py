@@ -124,12 +124,13 @@ def test_simulate_train_synthesize_evaluate(tmp_path: Path, capsys: pytest.Captu
     config = load_config(file=TINY, settings=(*TINY_SETTINGS, "train.steps=3", "data.test_fraction=0.4"))
     cohort = SimulationConfig(subjects=8, grid=GRIDS["4mm"], seed=1)
     result = demo(tmp_path / "demo", config=config, cohort=cohort)
-    methods = set(result.image_metrics["method"])
+    metrics = result.tables["image_metrics"]
+    methods = set(metrics["method"])
     assert methods == {"rela", "tracer_mean", "noise_ceiling", "visible_ceiling"}
-    assert (result.image_metrics.groupby(["tracer", "method"]).size() == 3).all()
+    assert (metrics.groupby(["tracer", "method"]).size() == 3).all()
     figures = list((tmp_path / "demo" / "figures").glob("*.png"))
     assert len(figures) == 3
-    psnr = result.image_metrics.pivot_table(index="tracer", columns="method", values="psnr")
+    psnr = metrics.pivot_table(index="tracer", columns="method", values="psnr")
     assert (psnr["noise_ceiling"] > psnr["visible_ceiling"]).all()
     assert (psnr["visible_ceiling"] > psnr["tracer_mean"]).all()
     assert (psnr["tracer_mean"] > psnr["rela"]).all()  # three steps have taught it nothing

@@ -122,7 +122,7 @@ def test_the_drop_from_an_internal_evaluation_is_written(
     assert (table.loc["mae", "n_internal"], table.loc["mae", "n_external"]) == (SUBJECTS, 10)
     assert "## Another cohort" in (tmp_path / "out" / "summary.md").read_text()
     assert main([*arguments[:-1], str(tmp_path / "none"), "--quiet"]) == 2
-    assert "give a folder that evaluate wrote" in capsys.readouterr().err
+    assert "does not exist; check the path" in capsys.readouterr().err
 
 
 def test_two_subjects_have_no_correlation_and_the_reason_is_said(

@@ -5,6 +5,7 @@ import torch
 
 from relapet.model.diffusion import scaled_linear_schedule
 from relapet.model.parametrisation import Prediction, Raw, wiener
+from support import condition_of
 
 SCHEDULE = scaled_linear_schedule(1000, 5e-4, 1.95e-2)
 
@@ -22,8 +23,9 @@ def test_a_perfect_prediction_gives_the_clean_volume_back(kind: Prediction) -> N
     x_0, eps = volumes()
     t = torch.tensor([0, 500, 999])
     x_t = SCHEDULE.mix(x_0, eps, t)
-    target = Raw(SCHEDULE, kind).target(x_0, eps, t)
-    torch.testing.assert_close(Raw(SCHEDULE, kind).clean(target, x_t, t), x_0)
+    form, condition = Raw(SCHEDULE, kind), condition_of(torch.zeros(3, 2, 4, 6, 8), [0, 1, 2])
+    target = form.target(x_0, eps, t, condition)
+    torch.testing.assert_close(form.clean(target, x_t, t, condition), x_0)
     torch.testing.assert_close(SCHEDULE.noise_in(x_t, x_0, t), eps)
 
 
