@@ -2,16 +2,17 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+KILLS := tests/end_to_end/test_kills.py
 STAMP := $(VENV)/.installed
 
 # A caller's own warning filter must not change what tests and the demo say.
 unexport PYTHONWARNINGS
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check bench docs
+.PHONY: help install demo test test-slow check bench docs
 
 help: ## List the targets.
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' Makefile
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' Makefile
 
 install: $(STAMP) ## Make .venv with relapet and all that running and testing need, in pinned versions.
 
@@ -28,7 +29,10 @@ demo: install ## Simulate, train, synthesize, evaluate: writes demo-output anew 
 		echo "The demo took $$(( $$(date +%s) - started )) s; its results are in demo-output."
 
 test: install ## Run all tests, one process a core and one thread a process.
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile --ignore $(KILLS)
+
+test-slow: install ## Run what kills, stops and races real processes; by itself, since it counts seconds.
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(KILLS)
 
 check: install ## Check style, formatting, types and the direction of imports.
 	$(BIN)/ruff check .
