@@ -69,9 +69,8 @@ class NoiseShape:
         """One draw ``(X, Y, Z)`` in float32, on the CPU."""
         z = torch.randn(len(self.components), generator=generator)
         wide = self._on_grid(torch.einsum("j,jxyz->xyz", z, self.components.float())[None])[0]
-        filters = self._spectrum
         white = torch.randn(self._padded, generator=generator)
-        field = torch.fft.irfftn(torch.fft.rfftn(white) * filters, s=self._padded)
+        field = torch.fft.irfftn(torch.fft.rfftn(white) * self._spectrum, s=self._padded)
         short: Tensor = self.sd * field[tuple(slice(length) for length in self.sd.shape)]
         return wide + short
 
@@ -138,12 +137,15 @@ def fit_noise(remainders: Tensor, brain: Tensor, voxel_mm: float) -> NoiseShape:
     components = _components(coarse.reshape(n, -1).numpy().astype(np.float64))
     lattice = torch.from_numpy(components.reshape(-1, *coarse.shape[1:])).float()
     bare = NoiseShape(lattice, torch.zeros(shape), _unsmoothed(), voxel_mm)
-    explained = bare.variance()
-    # Where the components would take more than there is, they are no more than that.
-    sd = torch.maximum(total - explained, _LEAST_SHARE * total).sqrt() * brain
+    sd = _short_range(total, bare.variance(), brain)
     smooth = _smoothness(inside, bare, sd, brain, voxel_mm)
     found = NoiseShape(lattice, sd, smooth, voxel_mm)
     return _regionally_true(found, inside, total, brain)
+
+
+def _short_range(total: Tensor, explained: Tensor, brain: Tensor) -> Tensor:
+    """SD that is left to each voxel beside its components, which never take all of its variance ``total``."""
+    return torch.maximum(total - explained, _LEAST_SHARE * total).sqrt() * brain
 
 
 def _regionally_true(found: NoiseShape, inside: Tensor, total: Tensor, brain: Tensor) -> NoiseShape:
@@ -165,7 +167,7 @@ def _regionally_true(found: NoiseShape, inside: Tensor, total: Tensor, brain: Te
     square = min(4.0, max(0.25, (varying(inside) - short) / wide))
     components = found.components * math.sqrt(square)
     explained = square * found._on_grid(found.components).square().sum(dim=0)
-    sd = torch.maximum(total - explained, _LEAST_SHARE * total).sqrt() * brain
+    sd = _short_range(total, explained, brain)
     return NoiseShape(components.half(), sd, found.smooth, found.voxel_mm)
 
 
