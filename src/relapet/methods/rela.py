@@ -287,14 +287,16 @@ class Rela(Method):
 
         So few steps keep both: the mean of samples is the model's, whatever the sampler makes of their spread.
         """
-        form, expected = self.parametrisation, self.expected(condition)
-        zero = condition.volumes()
-        centre = zero if expected is None else form.walked(expected, condition)
+        form = self.parametrisation
+        mean = self.expected(condition) if condition.mean is None else condition.mean
+        centre = None if mean is None else form.walked(mean, condition)
 
         def denoise(x_t: Tensor, t: Tensor) -> Tensor:
+            if centre is None:
+                return form.walked(self._clean(x_t, t, condition), condition)
             signal, _ = self.schedule.signal_and_noise(t, x_t)
             return form.walked(self._clean(x_t + signal * centre, t, condition), condition) - centre
 
         sampler = SAMPLERS[settings.sampler]
         x_0 = sampler(denoise, self.schedule, lambda: form.fresh(draws, condition), settings.steps, on_step)
-        return form.finished(x_0 + centre, condition)
+        return form.finished(x_0 if centre is None else x_0 + centre, condition)

@@ -48,11 +48,13 @@ class Condition:
     """What a closed form expects of the PET, ``(B, K, X, Y, Z)``, in the SUVr window; None for a model without."""
     tracer: Tensor
     """Index of each wanted tracer, ``(B, K)``, int64."""
+    mean: Tensor | None = None
+    """What `Method.expected` gave for it, where the caller has it: samples about it need not ask again."""
 
     def to(self, device: torch.device) -> Condition:
         """The same condition on another device."""
-        prior = None if self.prior is None else self.prior.to(device)
-        return Condition(self.mri.to(device), prior, self.tracer.to(device))
+        prior, mean = (None if volume is None else volume.to(device) for volume in (self.prior, self.mean))
+        return Condition(self.mri.to(device), prior, self.tracer.to(device), mean)
 
     def known(self) -> Tensor:
         """MRI and prior as channels, ``(B, 2 or 2 + K, X, Y, Z)``."""

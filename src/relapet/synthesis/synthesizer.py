@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -186,16 +186,18 @@ class Synthesizer:
         found: dict[str, Synthesis] = {}
         for together in calls:
             condition = self._condition(mri, together)
-            expected = self._expected(condition)
-            drawn = [self._draw(condition, seed, sample, on_step) for seed in seeds]
+            mean = self._expected(condition)
+            told = replace(condition, mean=mean)
+            drawn = [self._draw(told, seed, sample, on_step) for seed in seeds]
+            expected = None if mean is None else _as_array(mean)
             for k, tracer in enumerate(together):
-                volumes, mean = [maps[k] for maps in drawn], None
+                volumes, centre = [maps[k] for maps in drawn], None
                 if expected is not None:
                     prior = None if condition.prior is None else condition.prior[0, k].cpu().numpy()
-                    volumes, mean = _adjusted(volumes, expected[k], prior, self.adjustment.get(tracer.name))
-                    mean = _suvr(mean, tracer, rim)
+                    volumes, centre = _adjusted(volumes, expected[k], prior, self.adjustment.get(tracer.name))
+                    centre = _suvr(centre, tracer, rim)
                 maps = tuple(_suvr(volume, tracer, rim) for volume in volumes)
-                found[tracer.name] = Synthesis(maps, seeds, tracer, images.grid.affine, mean)
+                found[tracer.name] = Synthesis(maps, seeds, tracer, images.grid.affine, centre)
         return {tracer.name: found[tracer.name] for tracer in tracers}
 
     def _condition(self, mri: Volume, tracers: Sequence[TracerSpec]) -> Condition:
@@ -208,11 +210,10 @@ class Synthesizer:
         return Condition(torch.from_numpy(mri)[None], prior, index).to(self.device)
 
     @torch.no_grad()
-    def _expected(self, condition: Condition) -> Volume | None:
-        """The conditional mean of every tracer of the condition, ``(K, X, Y, Z)``; None for a method that draws."""
+    def _expected(self, condition: Condition) -> torch.Tensor | None:
+        """The conditional mean of every tracer of the condition, ``(1, K, X, Y, Z)``; None for a method that draws."""
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.half):
-            volumes = self.method.expected(condition)
-        return None if volumes is None else _as_array(volumes)
+            return self.method.expected(condition)
 
     @torch.no_grad()
     def _draw(self, condition: Condition, seed: int, sample: SampleConfig, on_step: OnStep | None) -> Volume:
