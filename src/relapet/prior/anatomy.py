@@ -13,11 +13,6 @@ from relapet.imaging.grid import Grid
 from relapet.imaging.template import load_atlas, load_template
 from relapet.types import Labels, Mask, Volume
 
-_BLOCK_MM = 8.0
-"""Edge of the blocks by which two whole MRIs are compared, mm."""
-_LEAST_BLOCK = 0.5
-"""A block counts where at least this share of a full one lies in the brain."""
-
 
 @dataclass(frozen=True)
 class Anatomy:
@@ -33,25 +28,17 @@ class Anatomy:
         return cls(load_template(grid).brain, load_atlas(grid).labels, grid.voxel_size)
 
     @cached_property
-    def region_index(self) -> npt.NDArray[np.intp]:
-        """Region of each brain voxel, counted from 1; 0 for none."""
-        return _counted(self.regions[self.brain])
+    def by_region(self) -> npt.NDArray[np.intp]:
+        """Places among the brain's voxels of those that have a region, region by region."""
+        labels = self.regions[self.brain]
+        order = np.argsort(labels, kind="stable")
+        return order[np.count_nonzero(labels <= 0) :]
 
     @cached_property
-    def block_index(self) -> npt.NDArray[np.intp]:
-        """8 mm block of each brain voxel, counted from 1; 0 where too little of the block is brain."""
-        position = np.argwhere(self.brain)
-        edge = max(1.0, _BLOCK_MM / self.voxel_mm)
-        block = np.floor((position + 0.5) / edge).astype(np.intp)
-        flat = np.ravel_multi_index(tuple(block.T), tuple(block.max(axis=0) + 1))
-        enough = np.bincount(flat)[flat] >= _LEAST_BLOCK * edge**3
-        return _counted(np.where(enough, flat + 1, 0))
-
-
-def _counted(labels: npt.NDArray[np.integer]) -> npt.NDArray[np.intp]:
-    """Labels renumbered 1, 2, ... in their order; 0 stays."""
-    present = np.unique(labels[labels > 0])
-    return np.where(labels > 0, np.searchsorted(present, labels) + 1, 0)
+    def region_sizes(self) -> npt.NDArray[np.intp]:
+        """Voxels of each region in the brain, in the order of `by_region`."""
+        labels = self.regions[self.brain]
+        return np.unique(labels[labels > 0], return_counts=True)[1]
 
 
 @dataclass(frozen=True)

@@ -26,14 +26,13 @@ class PriorConfig(Settings):
         description="penalties of the ridge at each voxel to choose from by held-out folds, in units of the "
         "standardised features' variance",
     )
-    kernel: tuple[float, ...] = Field(
-        (0.3, 1.0, 3.0, 10.0),
-        description="penalties of the kernel ridge over subjects to choose from by held-out folds, beside "
-        "leaving it out",
+    across: tuple[float, ...] = Field(
+        (0.3, 1.0, 2.0, 4.0, 8.0),
+        description="penalties of the ridge over participants to choose from by held-out folds, in units of the mean "
+        "square length of their standardised features, beside leaving it out",
     )
-    components: int = Field(16, ge=1, le=48, description="most maps of the global part that are kept")
-    projections: int = Field(
-        64, ge=1, description="most directions of the whole MRI that the kernel compares"
+    components: int = Field(
+        16, ge=1, le=48, description="most maps of the part over participants that are kept"
     )
     min_participants: int = Field(
         10, ge=2, description="a tracer that fewer participants have is predicted by its mean map"

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from relapet.prior.across import Standard
 from relapet.prior.anatomy import Anatomy, Lattice
 from relapet.prior.features import Inputs
-from relapet.prior.kernel import Projection, SubjectKernel
 from relapet.types import Volume
 
 Arrays = dict[str, npt.NDArray[np.generic]]
@@ -17,18 +17,22 @@ Arrays = dict[str, npt.NDArray[np.generic]]
 
 @dataclass(frozen=True)
 class GlobalFit:
-    """The global part of one tracer: SUVr += coordinates ``(J,)`` @ components ``(J, voxels)``."""
+    """The global part of one tracer: SUVr += scores ``(P,)`` @ loadings ``(P, J)`` @ components ``(J, voxels)``."""
 
-    kernel: SubjectKernel
+    loadings: npt.NDArray[np.float32]
     components: npt.NDArray[np.float16]
 
 
 @dataclass(frozen=True)
 class TracerFit:
-    """The fit of one tracer to one set of inputs, on the lattice: shift ``(voxels,)``, coefficients ``(F, voxels)``."""
+    """The fit of one tracer to one set of inputs, on the lattice."""
 
     shift: npt.NDArray[np.float32]
+    """``(voxels,)``, SUVr."""
     coefficients: npt.NDArray[np.float16]
+    """``(F, voxels)``."""
+    reach: npt.NDArray[np.float16]
+    """``(voxels,)``: the most that the local features may change, SUVr."""
     across: GlobalFit | None
 
 
@@ -44,5 +48,5 @@ class Contents:
     """Mean SUVr of each tracer over the training subjects."""
     base_mean: dict[str, Volume]
     """Mean scaled T1w, fluid fraction and scaled FLAIR over the training subjects that have them."""
-    projections: dict[Inputs, Projection]
+    standards: dict[Inputs, Standard]
     fits: dict[tuple[Inputs, str], TracerFit]

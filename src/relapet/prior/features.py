@@ -1,4 +1,4 @@
-"""What the prior looks at in an MRI: local means around each voxel, and the whole image by regions and blocks."""
+"""What the prior looks at in an MRI: local means around each voxel, and the whole image by regions."""
 
 from __future__ import annotations
 
@@ -21,6 +21,8 @@ _FLUID = (-0.7, -0.3)
 """Scaled T1w (tissue about 0) that is all fluid, and that is none."""
 _LESION = (0.2, 0.6)
 """Scaled FLAIR (tissue about 0) that is no lesion, and that is all lesion."""
+_QUANTILES = (0.1, 0.3, 0.5, 0.7, 0.9)
+"""Of a region's voxels, by which two whole MRIs are compared."""
 
 
 def present_inputs(mri: Volume) -> Inputs:
@@ -66,23 +68,28 @@ def local_features(bases: Volume, sizes: tuple[int, ...], lattice: Lattice | Non
 
 
 def whole_features(mri: Volume, inputs: Inputs, anatomy: Anatomy) -> npt.NDArray[np.float32]:
-    """The whole MRI in numbers, ``(P,)``: means by region, also of lesion-like FLAIR, then means by 8 mm block."""
-    images = [image[anatomy.brain] for image in base_images(mri, inputs)]
-    lesions = []
-    if "FLAIR" in inputs:
-        flair = mri[MODALITIES.index("FLAIR")][anatomy.brain]
-        lesions.append(np.clip((flair - _LESION[0]) / (_LESION[1] - _LESION[0]), 0, 1))
-    parts = ((anatomy.region_index, [*images, *lesions]), (anatomy.block_index, images))
-    return np.concatenate([_means(index, chosen) for index, chosen in parts if index.max(initial=0)])
+    """The whole MRI in numbers by region, ``(P,)``: quantiles of each modality, and the mean of lesion-like FLAIR.
+
+    Quantiles tell tissue's own signal (the middle of a region) from how much of it is fluid (its low end); a mean
+    mixes the two.
+    """
+    order, counts = anatomy.by_region, anatomy.region_sizes
+    ends = np.cumsum(counts)
+    starts = ends - counts
+    parts = []
+    for name in inputs:
+        values = mri[MODALITIES.index(name)][anatomy.brain][order]
+        rising = np.concatenate(
+            [np.sort(values[a:b]) for a, b in zip(starts, ends, strict=True)] or [values[:0]]
+        )
+        parts += [rising[starts + (share * (counts - 1)).round().astype(np.intp)] for share in _QUANTILES]
+        if name == "FLAIR":
+            lesion = np.clip((values - _LESION[0]) / (_LESION[1] - _LESION[0]), 0, 1)
+            parts.append(np.add.reduceat(lesion, starts) / counts if len(counts) else lesion[:0])
+    return np.concatenate(parts, dtype=np.float32)
 
 
-def part_lengths(inputs: Inputs, anatomy: Anatomy) -> tuple[int, int]:
-    """How many of `whole_features` are by region, and how many by block."""
-    bases = len(base_names(inputs))
-    regions = (bases + ("FLAIR" in inputs)) * int(anatomy.region_index.max(initial=0))
-    return regions, bases * int(anatomy.block_index.max(initial=0))
-
-
-def _means(index: npt.NDArray[np.intp], images: list[npt.NDArray[np.float32]]) -> npt.NDArray[np.float32]:
-    counts = np.bincount(index)[1:]
-    return np.concatenate([np.bincount(index, image)[1:] / counts for image in images]).astype(np.float32)
+def whole_length(inputs: Inputs, anatomy: Anatomy) -> int:
+    """How many numbers `whole_features` gives."""
+    each = len(_QUANTILES) * len(inputs) + ("FLAIR" in inputs)
+    return each * len(anatomy.region_sizes)

@@ -1,4 +1,4 @@
-"""Fitting the prior: local ridge, then a kernel over subjects on its cross-fitted remainder, all of it cross-fitted."""
+"""Fitting the prior: local ridge, then a ridge over subjects on its cross-fitted remainder, all of it cross-fitted."""
 
 from __future__ import annotations
 
@@ -74,8 +74,8 @@ def fit_prior(
         raise InputError("There are no scans to fit the prior to; check the derivative folder.")
     if not wanted:
         raise InputError("inputs names no set of MRI; choose from (T1w, FLAIR), (T1w,) and (FLAIR,).")
-    readings = iter(range(1, len(scans) * (2 + len(wanted)) + 1))
-    everything = len(scans) * (2 + len(wanted))
+    readings = iter(range(1, len(scans) * (2 + 2 * len(wanted)) + 1))
+    everything = len(scans) * (2 + 2 * len(wanted))
 
     def tick() -> None:
         if on_progress is not None:
@@ -127,8 +127,8 @@ def _data_of(
 
 def _add_set(prior: FittedPrior, inputs: Inputs, fit: SetFit) -> None:
     """Put the fits of one set of inputs into a prior, as deviations from its mean maps."""
-    if fit.projection is not None and any(stage.across for stage in fit.tracers.values()):
-        prior.projections[inputs] = fit.projection
+    if fit.standard is not None and any(stage.across for stage in fit.tracers.values()):
+        prior.standards[inputs] = fit.standard
     base = np.stack([prior.base_mean[name] for name in base_names(inputs)])
     centre = local_features(base, prior.sizes, prior.lattice)
     for tracer, stage in fit.tracers.items():
@@ -136,4 +136,6 @@ def _add_set(prior: FittedPrior, inputs: Inputs, fit: SetFit) -> None:
         coefficients = local.coefficients.astype(np.float16)
         shift = local.mean - prior.lattice.sample(prior.mean[tracer])
         shift = shift - np.einsum("fv,fv->v", coefficients.astype(np.float32), local.feature_mean - centre)
-        prior.fits[inputs, tracer] = TracerFit(shift, coefficients, stage.across)
+        prior.fits[inputs, tracer] = TracerFit(
+            shift, coefficients, local.reach.astype(np.float16), stage.across
+        )

@@ -29,7 +29,8 @@ class FittedPrior(Contents):
     """Predicts SUVr from T1w, FLAIR or both.
 
     SUVr(x) = mean + shift + coefficients . (f(x) - f of the mean images) + the global part, in the brain; the mean
-    outside it. Coefficients live on the lattice and are interpolated; features and means are the grid's own.
+    outside it. The local term is held within its reach: an edge that no training subject had there must not make a hot
+    voxel. Coefficients live on the lattice and are interpolated; features and means are the grid's own.
     """
 
     def inputs_for(self, mri: Volume, tracer: str) -> Inputs:
@@ -77,24 +78,24 @@ class FittedPrior(Contents):
             raise InputError("The MRI has neither T1w nor FLAIR; add one of them.")
 
     def _features(self, mri: Volume, inputs: Inputs) -> tuple[Volume, npt.NDArray[np.float32] | None]:
-        """Local features less those of the mean images, and the whole MRI's scores ``(1, D)``."""
+        """Local features less those of the mean images, and the whole MRI's scores ``(P,)``."""
         mean = np.stack([self.base_mean[name] for name in base_names(inputs)])
         local = local_features(base_images(mri, inputs) - mean, self.sizes)
-        projection = self.projections.get(inputs)
-        if projection is None:
-            return local, None
-        return local, projection.scores(whole_features(mri, inputs, self.anatomy)[None])
+        standard = self.standards.get(inputs)
+        return local, None if standard is None else standard.scores(whole_features(mri, inputs, self.anatomy))
 
     def _predict(
         self, local: Volume, scores: npt.NDArray[np.float32] | None, fit: TracerFit, tracer: str
     ) -> Volume:
-        constant = fit.shift.copy()
-        if fit.across is not None and scores is not None:
-            coordinates = fit.across.kernel.coordinates(scores)[0]
-            constant += coordinates @ fit.across.components.astype(np.float32)
-        deviation = self.lattice.to_grid(constant)
+        deviation = np.zeros_like(self.mean[tracer])
         for coefficients, feature in zip(fit.coefficients, local, strict=True):
             deviation += self.lattice.to_grid(coefficients) * feature
+        reach = self.lattice.to_grid(fit.reach)
+        np.clip(deviation, -reach, reach, out=deviation)
+        constant = fit.shift
+        if fit.across is not None and scores is not None:
+            constant = constant + scores @ fit.across.loadings @ fit.across.components.astype(np.float32)
+        deviation += self.lattice.to_grid(constant)
         deviation[~self.anatomy.brain] = 0
         return self.mean[tracer] + deviation
 

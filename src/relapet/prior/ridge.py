@@ -15,6 +15,8 @@ _FLOOR = 0.5
 voxels): what never varied among the training subjects must not decide the prediction of one in whom it does."""
 _LEAST_SD = 0.01
 """Added to every feature's SD in squares, of a scale from -1 to 1: less than that is rounding, not anatomy."""
+_REACH = 4.0
+"""SDs over the training subjects of what the local features changed, beyond which they are not believed."""
 _CHUNK = 2048
 """Voxels solved together: their matrices fit the processor's cache."""
 
@@ -73,11 +75,13 @@ class LocalFit:
     coefficients: Singles
     feature_mean: Singles
     mean: Singles
+    reach: Singles
+    """The most that the features may change: some SDs of what they changed over the training subjects."""
 
     def predict(self, features: Singles) -> Singles:
         """SUVr ``(voxels,)`` from features ``(F, voxels)``."""
         deviation = np.einsum("fv,fv->v", self.coefficients, features - self.feature_mean)
-        return np.asarray(self.mean + deviation, dtype=np.float32)
+        return np.asarray(self.mean + np.clip(deviation, -self.reach, self.reach), dtype=np.float32)
 
 
 def fit_ridge(moments: Moments, penalties: Sequence[float | None]) -> list[LocalFit]:
@@ -94,6 +98,7 @@ def fit_ridge(moments: Moments, penalties: Sequence[float | None]) -> list[Local
     variance += _FLOOR**2 * variance.mean(axis=1, keepdims=True) + _LEAST_SD**2
     scale = np.sqrt(variance)
     coefficients = np.zeros((len(penalties), size, voxels), dtype=np.float32)
+    changed = np.zeros((len(penalties), voxels), dtype=np.float32)
     for start in range(0, voxels, _CHUNK):
         part = slice(start, start + _CHUNK)
         products = moments.at(part).full()[1:, 1:] / n
@@ -105,9 +110,13 @@ def fit_ridge(moments: Moments, penalties: Sequence[float | None]) -> list[Local
         target = (products[:-1, -1] / spread).astype(np.float32)
         for k, penalty in enumerate(penalties):
             if penalty is not None:
-                coefficients[k, :, part] = _solve(gram, target, penalty) / spread
+                b = _solve(gram, target, penalty)
+                coefficients[k, :, part] = b / spread
+                # b' gram b, the variance of what b predicts, since (gram + penalty) b = target
+                changed[k, part] = (b * target).sum(axis=0) - penalty * np.square(b).sum(axis=0)
     shared = feature_mean.astype(np.float32), mean.astype(np.float32)
-    return [LocalFit(values, *shared) for values in coefficients]
+    reach = _REACH * np.sqrt(np.maximum(changed, 0))
+    return [LocalFit(values, *shared, most) for values, most in zip(coefficients, reach, strict=True)]
 
 
 def _diagonal(k: int, size: int) -> int:

@@ -3,29 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
 
+from relapet.prior.across import Standard, Weights, choose_strength, fit_standard, principal, weigh
 from relapet.prior.config import PriorConfig
 from relapet.prior.contents import GlobalFit
-from relapet.prior.features import Inputs, base_names, part_lengths
-from relapet.prior.kernel import (
-    Projection,
-    SubjectKernel,
-    choose_strength,
-    fit_kernel,
-    fit_projection,
-    leading,
-)
+from relapet.prior.features import Inputs, base_names
 from relapet.prior.ridge import LocalFit, Moments, choose_penalty, fit_ridge
-from relapet.prior.samples import Samples, batches
+from relapet.prior.samples import Sample, Samples, batches
 
 _BATCH = 16
 """Scans handled together."""
-_KERNEL_RANK = 48
-"""Most eigenvectors of the kernel that remainders are summed along."""
 _JUDGED = 2000
 """About how many voxels decide on a strength."""
 
@@ -52,12 +43,9 @@ class TracerStage:
     inner: dict[int, LocalFit]
     """Fold to the local fit without it as well: what gives its scans their remainders."""
     rows: list[int]
-    """The scans that the kernel is fitted to, in the order of its support."""
-    kernel: tuple[SubjectKernel, Floats, Floats] | None
-    sums: npt.NDArray[np.float32] | None = None
-    """Eigenvectors' products with the remainders, ``(J, voxels)``."""
-    judged: npt.NDArray[np.float32] | None = None
-    """Remainders ``(n, some voxels)`` by which the strength is chosen."""
+    """The scans that the ridge over subjects is fitted to."""
+    weights: Weights | None = None
+    """That ridge, a column a row of `rows`; None where it is left out."""
     across: GlobalFit | None = None
 
 
@@ -65,7 +53,7 @@ class TracerStage:
 class SetFit:
     """What one set of inputs gives without one fold."""
 
-    projection: Projection | None
+    standard: Standard | None
     tracers: dict[str, TracerStage] = field(default_factory=dict)
 
 
@@ -78,27 +66,18 @@ def fit_set(samples: Samples, data: SetData, config: PriorConfig, tick: Callable
     result = []
     for without in (None, *folds):
         fitted = [i for i in data.members if data.fold_of[i] != without]
-        chosen = np.isin(data.members, fitted)
-        projection = None
-        if len(fitted) > 2:
-            lengths = part_lengths(data.inputs, samples.geometry.anatomy)
-            projection = fit_projection(whole[chosen], lengths, config.projections)
-        one = SetFit(projection)
+        enough = len(fitted) > 2 and config.across
+        one = SetFit(fit_standard(whole[np.isin(data.members, fitted)]) if enough else None)
         for tracer, sums in moments.items():
             stage = _local_stage(sums, without, config, every)
             if stage is None:
                 continue
-            stage.rows = [i for i in fitted if i in data.has[tracer]]
-            if projection is not None and config.kernel and len(stage.inner) > 1:
-                scores = projection.scores(whole[np.isin(data.members, stage.rows)])
-                stage.kernel = fit_kernel(scores, _KERNEL_RANK)
+            if len(stage.inner) > 1:
+                stage.rows = [i for i in fitted if i in data.has[tracer]]
             one.tracers[tracer] = stage
         result.append(one)
-    _sum_remainders(samples, data, result, every, tick)
-    for one in result:
-        for stage in one.tracers.values():
-            stage.across = _global_fit(stage, data.fold_of, config)
-            stage.sums = stage.judged = None
+    _weigh(samples, data, result, whole, config, every, tick)
+    _sum_remainders(samples, data, result, tick)
     return result
 
 
@@ -130,7 +109,7 @@ def _local_stage(
     inner = {}
     if len(left) > 1:
         inner = {fold: fit_ridge(total.minus([sums]), [penalty])[0] for fold, sums in left.items()}
-    return TracerStage(fit_ridge(total, [penalty])[0], inner, [], None)
+    return TracerStage(fit_ridge(total, [penalty])[0], inner, [])
 
 
 def sum_of(parts: Sequence[Moments]) -> Moments:
@@ -141,50 +120,65 @@ def sum_of(parts: Sequence[Moments]) -> Moments:
     return total
 
 
-def _sum_remainders(
-    samples: Samples, data: SetData, fits: Sequence[SetFit], every: int, tick: Callable[[], None]
+def _weigh(
+    samples: Samples,
+    data: SetData,
+    fits: Sequence[SetFit],
+    whole: npt.NDArray[np.float32],
+    config: PriorConfig,
+    every: int,
+    tick: Callable[[], None],
 ) -> None:
-    """Add every scan's remainders to each stage's sums."""
-    voxels = samples.geometry.lattice.voxels
-    stages = [(tracer, stage) for fit in fits for tracer, stage in fit.tracers.items() if stage.kernel]
-    places = []
-    for _, stage in stages:
-        assert stage.kernel is not None
-        stage.sums = np.zeros((len(stage.kernel[1]), voxels), dtype=np.float32)
-        stage.judged = np.zeros((len(stage.rows), len(range(0, voxels, every))), dtype=np.float32)
-        places.append({i: row for row, i in enumerate(stage.rows)})
+    """Choose each stage's ridge over subjects by its remainders at every ``every``-th voxel."""
+    stages = [(fit.standard, tracer, stage) for fit in fits for tracer, stage in fit.tracers.items()]
+    some = [np.zeros((len(stage.rows), _share(samples, every)), dtype=np.float32) for _, _, stage in stages]
+    place = [{i: row for row, i in enumerate(stage.rows)} for _, _, stage in stages]
+    for i in data.members:
+        sample, fold = samples.get(i), int(data.fold_of[i])
+        for k, (standard, tracer, stage) in enumerate(stages):
+            if standard is not None and i in place[k]:
+                some[k][place[k][i]] = _remainder(sample, stage.inner[fold], data.inputs, tracer)[::every]
+        tick()
+    for (standard, _, stage), seen in zip(stages, some, strict=True):
+        if standard is None or not stage.rows:
+            continue
+        scores = standard.scores(whole[np.isin(data.members, stage.rows)])
+        values, vectors = principal(scores)
+        penalty = choose_strength(values, vectors, seen, data.fold_of[stage.rows], config.across)
+        if penalty is not None:
+            stage.weights = weigh(scores, values, vectors, seen, penalty, config.components)
+
+
+def _share(samples: Samples, every: int) -> int:
+    return len(range(0, samples.geometry.lattice.voxels, every))
+
+
+def _remainder(sample: Sample, local: LocalFit, inputs: Inputs, tracer: str) -> npt.NDArray[np.float32]:
+    """What a local fit without a scan's fold leaves of its PET, ``(voxels,)``."""
+    return sample.pet[tracer] - local.predict(sample.local(inputs))
+
+
+def _sum_remainders(
+    samples: Samples, data: SetData, fits: Sequence[SetFit], tick: Callable[[], None]
+) -> None:
+    """Make each stage's maps, sums of its scans' remainders."""
+    stages = [
+        (tracer, stage, stage.weights)
+        for fit in fits
+        for tracer, stage in fit.tracers.items()
+        if stage.weights is not None
+    ]
+    sums = [np.zeros((len(w.sums), samples.geometry.lattice.voxels), dtype=np.float32) for _, _, w in stages]
+    place = [{i: row for row, i in enumerate(stage.rows)} for _, stage, _ in stages]
     for batch in batches(data.members, _BATCH):
         read = {i: samples.get(i) for i in batch}
-        for (tracer, stage), place in zip(stages, places, strict=True):
-            there = [i for i in batch if i in place]
-            if not there or stage.kernel is None or stage.sums is None or stage.judged is None:
-                continue
-            remainders = np.stack(
-                [
-                    read[i].pet[tracer]
-                    - stage.inner[int(data.fold_of[i])].predict(read[i].local(data.inputs))
-                    for i in there
-                ]
-            )
-            rows = [place[i] for i in there]
-            stage.sums += stage.kernel[2][rows].T.astype(np.float32) @ remainders
-            stage.judged[rows] = remainders[:, ::every]
+        for k, (tracer, stage, weights) in enumerate(stages):
+            there = [i for i in batch if i in place[k]]
+            if there:
+                fits_of = {i: stage.inner[int(data.fold_of[i])] for i in there}
+                left = [_remainder(read[i], fit, data.inputs, tracer) for i, fit in fits_of.items()]
+                sums[k] += weights.sums[:, [place[k][i] for i in there]] @ np.stack(left)
         for _ in batch:
             tick()
-
-
-def _global_fit(stage: TracerStage, fold_of: npt.NDArray[np.intp], config: PriorConfig) -> GlobalFit | None:
-    if stage.kernel is None or stage.sums is None or stage.judged is None:
-        return None
-    kernel, values, vectors = stage.kernel
-    strength = choose_strength(values, vectors, stage.judged, fold_of[stage.rows], config.kernel)
-    if strength is None:
-        return None
-    # Written as few products as matter: with S = diag(sqrt L) C = U D V' over the training subjects' coordinates,
-    # phi C = (phi diag(1 / sqrt L) U) (U' S).
-    spread = np.sqrt(values).astype(np.float32)
-    scaled = (values / (values + strength)).astype(np.float32)[:, None] * stage.sums
-    _, turn = leading(scaled.astype(np.float64) @ scaled.T.astype(np.float64), config.components)
-    loadings = (kernel.loadings / spread) @ turn.astype(np.float32)
-    short = replace(kernel, loadings=loadings)
-    return GlobalFit(short, (turn.T.astype(np.float32) @ scaled).astype(np.float16))
+    for (_, stage, weights), maps in zip(stages, sums, strict=True):
+        stage.across = GlobalFit(weights.loadings, maps.astype(np.float16))

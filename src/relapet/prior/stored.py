@@ -9,14 +9,14 @@ import numpy as np
 import numpy.typing as npt
 
 from relapet.errors import InputError
+from relapet.prior.across import Standard
 from relapet.prior.anatomy import Anatomy, Lattice
 from relapet.prior.contents import Arrays, Contents, GlobalFit, TracerFit
-from relapet.prior.features import INPUT_SETS, Inputs, base_names, part_lengths
-from relapet.prior.kernel import Projection, SubjectKernel
+from relapet.prior.features import INPUT_SETS, Inputs, base_names, whole_length
 
-FORMAT = 1
+FORMAT = 2
 """Version of the arrays' names and meanings."""
-_MEAN, _BASE, _FIT, _PROJECTION = "mean.", "base_mean.", "fit.", "projection."
+_MEAN, _BASE, _FIT, _STANDARD = "mean.", "base_mean.", "fit.", "standard."
 
 
 def pack(prior: Contents) -> Arrays:
@@ -31,17 +31,14 @@ def pack(prior: Contents) -> Arrays:
     }
     arrays |= {_MEAN + tracer: volume for tracer, volume in prior.mean.items()}
     arrays |= {_BASE + name: volume for name, volume in prior.base_mean.items()}
-    for inputs, projection in prior.projections.items():
-        start = f"{_PROJECTION}{'+'.join(inputs)}."
-        arrays |= {start + name: getattr(projection, name) for name in ("centre", "scale", "directions")}
+    for inputs, standard in prior.standards.items():
+        start = f"{_STANDARD}{'+'.join(inputs)}."
+        arrays |= {start + name: getattr(standard, name) for name in ("centre", "scale")}
     for (inputs, tracer), fit in prior.fits.items():
         start = f"{_FIT}{'+'.join(inputs)}.{tracer}."
-        arrays |= {start + "shift": fit.shift, start + "coefficients": fit.coefficients}
+        arrays |= {start + name: getattr(fit, name) for name in ("shift", "coefficients", "reach")}
         if fit.across is not None:
-            kernel = fit.across.kernel
-            arrays |= {start + name: getattr(kernel, name) for name in ("support", "centre", "loadings")}
-            arrays[start + "bandwidth"] = np.array([kernel.bandwidth])
-            arrays[start + "components"] = fit.across.components
+            arrays |= {start + name: getattr(fit.across, name) for name in ("loadings", "components")}
     return {name: np.ascontiguousarray(array) for name, array in arrays.items()}
 
 
@@ -107,11 +104,11 @@ def unpack(arrays: Mapping[str, npt.NDArray[np.generic]]) -> Contents:
         }
         for start in (_MEAN, _BASE)
     }
-    projections, fits = {}, {}
+    standards, fits = {}, {}
     for inputs in INPUT_SETS:
         key = "+".join(inputs)
-        if reader.after(f"{_PROJECTION}{key}."):
-            projections[inputs] = _projection(reader, inputs, anatomy)
+        if reader.after(f"{_STANDARD}{key}."):
+            standards[inputs] = _standard(reader, inputs, anatomy)
         for tracer in sorted({name.split(".")[0] for name in reader.after(f"{_FIT}{key}.")}):
             if tracer not in volumes[_MEAN] or any(name not in volumes[_BASE] for name in base_names(inputs)):
                 raise InputError(
@@ -119,35 +116,25 @@ def unpack(arrays: Mapping[str, npt.NDArray[np.generic]]) -> Contents:
                 )
             features = len(base_names(inputs)) * len(sizes)
             fits[inputs, tracer] = _fit(
-                reader, f"{_FIT}{key}.{tracer}.", (features, lattice.voxels), projections.get(inputs)
+                reader, f"{_FIT}{key}.{tracer}.", (features, lattice.voxels), standards.get(inputs)
             )
-    return Contents(anatomy, lattice, sizes, volumes[_MEAN], volumes[_BASE], projections, fits)
+    return Contents(anatomy, lattice, sizes, volumes[_MEAN], volumes[_BASE], standards, fits)
 
 
-def _projection(reader: Reader, inputs: Inputs, anatomy: Anatomy) -> Projection:
-    start, length = f"{_PROJECTION}{'+'.join(inputs)}.", sum(part_lengths(inputs, anatomy))
-    return Projection(
-        reader.get(start + "centre", np.float32, length),
-        reader.get(start + "scale", np.float32, length),
-        reader.get(start + "directions", np.float16, length, None),
-    )
+def _standard(reader: Reader, inputs: Inputs, anatomy: Anatomy) -> Standard:
+    start, length = f"{_STANDARD}{'+'.join(inputs)}.", whole_length(inputs, anatomy)
+    return Standard(*(reader.get(start + name, np.float32, length) for name in ("centre", "scale")))
 
 
-def _fit(reader: Reader, start: str, shape: tuple[int, int], projection: Projection | None) -> TracerFit:
+def _fit(reader: Reader, start: str, shape: tuple[int, int], standard: Standard | None) -> TracerFit:
     features, voxels = shape
     shift = reader.get(start + "shift", np.float32, voxels)
     coefficients = reader.get(start + "coefficients", np.float16, features, voxels)
+    reach = reader.get(start + "reach", np.float16, voxels)
     if "components" not in reader.after(start):
-        return TracerFit(shift, coefficients, None)
-    if projection is None:
-        raise InputError(f"The stored prior lacks the projection that {start}components needs; train again.")
-    support = reader.get(start + "support", np.float32, None, projection.directions.shape[1])
-    centre = reader.get(start + "centre", np.float32, len(support))
-    loadings = reader.get(start + "loadings", np.float32, len(support), None)
-    bandwidth = float(reader.get(start + "bandwidth", np.float64, 1)[0])
-    if bandwidth <= 0:
-        raise InputError(f"The stored prior's {start}bandwidth is not above 0; train again.")
+        return TracerFit(shift, coefficients, reach, None)
+    if standard is None:
+        raise InputError(f"The stored prior lacks the standard that {start}components needs; train again.")
+    loadings = reader.get(start + "loadings", np.float32, len(standard.centre), None)
     components = reader.get(start + "components", np.float16, loadings.shape[1], voxels)
-    return TracerFit(
-        shift, coefficients, GlobalFit(SubjectKernel(support, bandwidth, centre, loadings), components)
-    )
+    return TracerFit(shift, coefficients, reach, GlobalFit(loadings, components))

@@ -10,9 +10,17 @@ from safetensors.numpy import load, save
 
 from relapet.errors import InputError
 from relapet.imaging.grid import GRIDS
+from relapet.prior.across import fit_standard, principal, weigh
 from relapet.prior.anatomy import Anatomy, Lattice
 from relapet.prior.config import PriorConfig
-from relapet.prior.features import ABSENT, base_images, cube_sizes, local_features, whole_features
+from relapet.prior.features import (
+    ABSENT,
+    base_images,
+    cube_sizes,
+    local_features,
+    whole_features,
+    whole_length,
+)
 from relapet.prior.fit import PriorFit, fit_prior
 from relapet.prior.fitted import FittedPrior
 from relapet.prior.samples import deal_folds
@@ -97,7 +105,7 @@ def fit(cohort: Cohort) -> PriorFit:
 
 def test_linear_truth_is_found_up_to_shrinkage() -> None:
     """With many subjects, hardly any noise and the least penalty, the known coefficients come back."""
-    config = PriorConfig(ridge=(1e-4,), kernel=())
+    config = PriorConfig(ridge=(1e-4,), across=())
     found = fit_prior(_cohort(150, noise=1e-3), ANATOMY, config, [BOTH]).prior
     coefficients = found.fits[BOTH, "tau"].coefficients.astype(float)
     assert coefficients[0].mean() == pytest.approx(0.8, abs=0.01)
@@ -109,7 +117,7 @@ def test_linear_truth_is_found_up_to_shrinkage() -> None:
 
 def test_ridge_equals_the_textbook_at_a_voxel(cohort: Cohort) -> None:
     penalty = 0.3
-    config = PriorConfig(ridge=(penalty,), kernel=())
+    config = PriorConfig(ridge=(penalty,), across=())
     prior = fit_prior(cohort, ANATOMY, config, [BOTH]).prior
     lattice = Lattice.of(ANATOMY, 4.0)
     x = np.stack([local_features(base_images(mri, BOTH), prior.sizes, lattice) for mri in cohort.mris])
@@ -124,7 +132,7 @@ def test_ridge_equals_the_textbook_at_a_voxel(cohort: Cohort) -> None:
     np.testing.assert_allclose(prior.fits[BOTH, "tau"].coefficients[:, v], wanted, atol=1e-3)
 
 
-def test_kernel_finds_what_only_the_whole_image_says() -> None:
+def test_the_ridge_over_subjects_finds_what_only_the_whole_image_says() -> None:
     """A latent shifts the T1w of one half of the brain, and the PET of the other half."""
     rng = np.random.default_rng(1)
     base, latents = _cohort(60, seed=1), rng.standard_normal(60)
@@ -134,13 +142,13 @@ def test_kernel_finds_what_only_the_whole_image_says() -> None:
         mri[0][left] += 0.2 * latent
         pet["tau"][right] += 0.3 * latent
     train = Cohort(base.mris[:48], base.pets[:48])
-    with_kernel = fit_prior(train, ANATOMY, inputs=[BOTH]).prior
-    local_only = fit_prior(train, ANATOMY, PriorConfig(kernel=()), [BOTH]).prior
+    with_both = fit_prior(train, ANATOMY, inputs=[BOTH]).prior
+    local_only = fit_prior(train, ANATOMY, PriorConfig(across=()), [BOTH]).prior
     errors = [
         np.mean([_rmse(prior.predict(base.mris[i], "tau"), base.pets[i]["tau"]) for i in range(48, 60)])
-        for prior in (with_kernel, local_only)
+        for prior in (with_both, local_only)
     ]
-    assert with_kernel.fits[BOTH, "tau"].across is not None
+    assert with_both.fits[BOTH, "tau"].across is not None
     assert errors[0] < 0.7 * errors[1]
 
 
@@ -230,11 +238,11 @@ def test_tracers_come_from_the_scans_that_have_them(cohort: Cohort) -> None:
     """The mean and the fit of tau are those of the cohort of its scans alone."""
     some = [i for i in range(24) if i % 2]
     pets = [pet if i % 2 else {"pbr28": pet["pbr28"]} for i, pet in enumerate(cohort.pets)]
-    prior = fit_prior(Cohort(cohort.mris, pets), ANATOMY, PriorConfig(kernel=()), [BOTH]).prior
+    prior = fit_prior(Cohort(cohort.mris, pets), ANATOMY, PriorConfig(across=()), [BOTH]).prior
     alone = Cohort([cohort.mris[i] for i in some], [{"tau": pets[i]["tau"]} for i in some])
-    lone = fit_prior(alone, ANATOMY, PriorConfig(kernel=(), ridge=(0.3,)), [BOTH]).prior
+    lone = fit_prior(alone, ANATOMY, PriorConfig(across=(), ridge=(0.3,)), [BOTH]).prior
     np.testing.assert_allclose(prior.mean["tau"], lone.mean["tau"], atol=1e-6)
-    same = fit_prior(Cohort(cohort.mris, pets), ANATOMY, PriorConfig(kernel=(), ridge=(0.3,)), [BOTH]).prior
+    same = fit_prior(Cohort(cohort.mris, pets), ANATOMY, PriorConfig(across=(), ridge=(0.3,)), [BOTH]).prior
     mri = cohort.mris[0]
     np.testing.assert_allclose(same.predict(mri, "tau"), lone.predict(mri, "tau"), atol=2e-3)
 
@@ -375,10 +383,51 @@ def test_features_on_a_lattice_are_those_of_the_grid() -> None:
     np.testing.assert_allclose(on_lattice, [lattice.sample(feature) for feature in everywhere], atol=1e-5)
 
 
-def test_template_anatomy_gives_regions_and_blocks() -> None:
+def test_quantiles_by_region_are_those_of_numpy() -> None:
     anatomy = Anatomy.of_grid(GRIDS["4mm"])
-    assert anatomy.region_index.max() > 90
-    assert 3000 < anatomy.block_index.max() < 6000
-    mri = np.where(anatomy.brain, 0.1, -1).astype(np.float32)
-    features = whole_features(np.stack([mri, mri]), BOTH, anatomy)
-    assert np.unique(features.round(5)).tolist() == pytest.approx([0, 0.1])
+    assert len(anatomy.region_sizes) > 90
+    mri = np.random.default_rng(0).uniform(-1, 1, (2, *anatomy.brain.shape)).astype(np.float32)
+    features = whole_features(mri, BOTH, anatomy)
+    assert len(features) == whole_length(BOTH, anatomy) == 11 * len(anatomy.region_sizes)
+    labels = np.unique(anatomy.regions[anatomy.brain & (anatomy.regions > 0)])
+    by_number = features.reshape(11, -1)
+    for column in (0, 40, len(labels) - 1):
+        inside = anatomy.brain & (anatomy.regions == labels[column])
+        for row, (channel, share) in {0: (0, 0.1), 2: (0, 0.5), 9: (1, 0.9)}.items():
+            wanted = np.quantile(mri[channel][inside], share, method="nearest")
+            near = np.abs(np.sort(mri[channel][inside]) - by_number[row, column])
+            assert near.min() == 0
+            assert abs(wanted - by_number[row, column]) <= np.diff(np.sort(mri[channel][inside])).max()
+        lesion = np.clip((mri[1][inside] - 0.2) / 0.4, 0, 1).mean()
+        assert by_number[10, column] == pytest.approx(lesion, abs=1e-5)
+
+
+def test_an_edge_that_no_one_had_makes_no_hot_voxel(cohort: Cohort, fit: PriorFit) -> None:
+    """Beyond some SDs of what the features did in training they are not believed."""
+    changed = cohort.mris[0].copy()
+    place = tuple(np.argwhere(ANATOMY.brain)[200])
+    changed[(0, *place)] = 1.0  # a training voxel never left -0.25 to 0.25
+    far = fit.prior.predict(changed, "tau")[place]
+    assert abs(far - fit.prior.mean["tau"][place]) < 4.5 * 0.8 * 0.5 / 12**0.5
+    assert far - fit.prior.predict(cohort.mris[0], "tau")[place] > 0.1
+
+
+def test_more_subjects_than_features_change_nothing_of_the_ridge() -> None:
+    """The eigenvectors of the smaller product give those of the larger one."""
+    scores = np.random.default_rng(0).standard_normal((30, 7)).astype(np.float32)
+    values, vectors = principal(scores)
+    np.testing.assert_allclose((vectors * values) @ vectors.T, scores @ scores.T, atol=1e-4)
+    np.testing.assert_allclose(vectors.T @ vectors, np.eye(7), atol=1e-8)
+
+
+def test_the_ridge_over_subjects_is_the_textbooks() -> None:
+    rng = np.random.default_rng(1)
+    features, remainders = rng.standard_normal((20, 9)).astype(np.float32), rng.standard_normal((20, 5))
+    remainders = (remainders - remainders.mean(axis=0)).astype(np.float32)
+    standard = fit_standard(features)
+    assert standard is not None
+    z = standard.scores(features)
+    assert np.square(z).sum(axis=1).mean() == pytest.approx(1, rel=1e-5)
+    weights = weigh(z, *principal(z), remainders, penalty=0.7, most=20)
+    wanted = z @ np.linalg.solve(z.T @ z + 0.7 * np.eye(9), z.T @ remainders)
+    np.testing.assert_allclose(z @ weights.loadings @ (weights.sums @ remainders), wanted, atol=1e-5)
