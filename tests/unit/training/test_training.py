@@ -281,7 +281,7 @@ def test_validation_draws_each_tracer_and_uses_few_steps(toy_source: Path, tmp_p
         run = api.train(config, toy_source, tmp_path)
     assert calls == 3 * 2  # three pairs, two steps each
     names = sorted(path.name for path in run.figures.glob("*.png"))
-    assert names == [f"trc-{label}_step-000000001.png" for label in ("AV1451", "PBR28", "PIB")]
+    assert names == [f"tracer-{name}_step-000000001.png" for name in ("pbr28", "pib", "tau")]
     assert "mae/tau" in run.log.read_text()
 
 
