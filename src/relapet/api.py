@@ -153,9 +153,11 @@ def synthesize(
     settings: Mapping[str, Any] | None = None,
     messages: Messages | None = None,
     output_spaces: Sequence[str] = ("MNI",),
+    split: str | None = None,
 ) -> Outcome:
     """Write synthetic SUVr maps for every visit; ``settings`` may hold those of SampleConfig: steps, count, seed ...
 
+    ``split``: test, validation or train, those participants of the model's training, in place of ``participants``.
     ``output_spaces``: MNI (the model's grid), native (the T1w's own grid) or both. Raises InputError for an
     unusable call; a visit that fails is in the outcome.
     """
@@ -174,6 +176,7 @@ def synthesize(
         tracers=tuple(synthesizer.tracer(name) for name in tracers or synthesizer.manifest.tracers),
         sample=sample,
         participants=None if participants is None else tuple(participants),
+        split=split,
         spaces=tuple(output_spaces),
         intervals=intervals_for(synthesizer, sample, messages),
     )
@@ -238,7 +241,7 @@ def demo(
     simulate(measured, cohort or demo_cohort(), n_procs, messages)
     train(config, measured, run, messages=messages)
     held_out = RunFolder(run).read_manifest().split["test"]
-    synthesize(measured, synthetic, run, participants=held_out, messages=messages)
+    synthesize(measured, synthetic, run, split="test", messages=messages)
     result = evaluate(measured, [synthetic], out / "evaluation", messages=messages)
     for name in config.data.tracers:
         path = draw_subject(measured, synthetic, held_out[0], get_tracer(name), out / "figures")

@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from relapet.evaluation.matching import TRACER_MEAN
 from relapet.evaluation.results import VOI_MAE
 from relapet.evaluation.scores.image_metrics import METRICS
 from relapet.evaluation.statistics import MIN_SUBJECTS
+from relapet.evaluation.trees import TRACER_MEAN
 from relapet.report.text import cell, number, p_value, table
 
 _MAIN = ("psnr", "ssim", "mae", VOI_MAE)
