@@ -7,7 +7,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from relapet.errors import InputError
+from relapet.errors import InputError, Stopped
 from relapet.files import refuse_inside, require_empty
 from relapet.messages import Messages, Silent
 from relapet.settings import changed
@@ -225,7 +225,7 @@ def demo(
     """Simulate, train, synthesise the held-out subjects and evaluate them; figures of one of them.
 
     ``n_procs`` is that of `simulate`; ``cohort`` is `demo_cohort` unless given. Raises InputError where ``out`` is
-    already in use.
+    already in use, Stopped where training was.
     """
     from relapet.config import load_config
     from relapet.report.subjects import draw_subject
@@ -239,7 +239,14 @@ def demo(
     )
     measured, run, synthetic = out / "cohort", out / "run", out / "synthetic"
     simulate(measured, cohort or demo_cohort(), n_procs, messages)
-    train(config, measured, run, messages=messages)
+    try:
+        train(config, measured, run, messages=messages)
+    except Stopped as stop:
+        raise Stopped(
+            f"The demo was stopped in training, which is saved: relapet train {measured} {run} --resume goes on with "
+            "it; a new demo needs a new folder.",
+            stop.signal_number,
+        ) from stop
     held_out = RunFolder(run).read_manifest().split["test"]
     synthesize(measured, synthetic, run, split="test", messages=messages)
     result = evaluate(measured, [synthetic], out / "evaluation", messages=messages)

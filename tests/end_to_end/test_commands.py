@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -16,6 +17,7 @@ import relapet
 from relapet.api import demo
 from relapet.cli import main
 from relapet.config import load_config
+from relapet.errors import Stopped
 from relapet.imaging.bids import Visit, index_derivative, training_mean_path
 from relapet.imaging.grid import GRIDS
 from relapet.tracers import get_tracer, simulated_tracers
@@ -173,6 +175,19 @@ def test_simulate_train_synthesize_evaluate(tmp_path: Path, capsys: pytest.Captu
     assert (psnr["tracer_mean"] > psnr["rela"]).all()  # three steps have taught it nothing
     assert main(["demo", str(tmp_path / "demo")]) == 2
     assert "not empty" in capsys.readouterr().err
+
+
+def test_a_demo_stopped_in_training_says_how_it_goes_on(
+    toy_source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(*given: object, **named: object) -> None:
+        raise Stopped("Training was stopped; add --resume to go on.", signal.SIGINT)
+
+    monkeypatch.setattr("relapet.api.simulate", lambda *given: None)
+    monkeypatch.setattr("relapet.api.train", stop)
+    with pytest.raises(Stopped, match=r"relapet train .*cohort .*run --resume goes on") as stopped:
+        demo(tmp_path / "demo")
+    assert stopped.value.signal_number == signal.SIGINT
 
 
 def test_a_model_is_trained_on_tracers_that_are_not_simulated(tmp_path: Path) -> None:

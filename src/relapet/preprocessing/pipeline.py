@@ -60,6 +60,10 @@ class PreprocessConfig(Settings):
     )
     force: bool = Field(False, description="process again what is done and unchanged")
     n_procs: int = Field(1, ge=1, description="visits at a time")
+    apart: bool = Field(
+        False,
+        description="work in another process also one visit at a time, so that Ctrl-C is answered at once",
+    )
 
     @model_validator(mode="after")
     def _smooths_to_what_is_coarser(self) -> Self:
@@ -138,12 +142,11 @@ def preprocess(
 def _each(visits: list[Visit], bids: Path, out: Path, config: PreprocessConfig) -> Iterator[VisitResult]:
     def killed(index: int) -> VisitResult:
         stem = visits[index].stem
-        return VisitResult(
-            stem, (f"{stem}: a process was killed, probably for memory; use a smaller `n_procs`.",)
-        )
+        mend = "use a smaller `n_procs`" if config.n_procs > 1 else "use a machine with more"
+        return VisitResult(stem, (f"{stem}: a process was killed, probably for memory; {mend}.",))
 
     work = partial(_nth, visits, bids, out, config)
-    for _, result in each_index(work, len(visits), config.n_procs, killed):
+    for _, result in each_index(work, len(visits), config.n_procs, killed, config.apart):
         yield result
 
 
