@@ -22,15 +22,16 @@ from relapet.files import (
     write_text,
 )
 from relapet.imaging.bids import (
+    DESCRIPTION,
     Visit,
     choose_visits,
     find_visits,
     write_dataset_description,
 )
-from relapet.imaging.descriptions import is_made_by_relapet, is_simulated
+from relapet.imaging.descriptions import is_made_by_relapet, is_simulated, read_description
 from relapet.imaging.grid import GRIDS, Grid
 from relapet.imaging.transforms import load_ants
-from relapet.messages import Messages, Silent
+from relapet.messages import Messages, Silent, counted
 from relapet.preprocessing.image_settings import ImageSettings
 from relapet.preprocessing.names import Names
 from relapet.preprocessing.provenance import is_up_to_date
@@ -113,6 +114,11 @@ def preprocess(
     visits = choose_visits(all_visits, participants, Path(bids), sessions)
     refuse_inside(out, bids)
     require_empty_or_own(out, lambda folder: is_made_by_relapet(folder, _NAME), _NAME)
+    if read_description(Path(bids)).get("DatasetType") == "derivative":
+        raise InputError(
+            f"{bids} is a derivative, as its {DESCRIPTION} says, and no raw data set; train and synthesize from it as "
+            "it is, or give the raw scans."
+        )
     out = prepare_output_folder(Path(out))
     # One visit at a time may use every core; of several, each process has one thread.
     os.environ.setdefault("ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS", str(os.cpu_count() or 1))
@@ -120,6 +126,7 @@ def preprocess(
     scans = (path for visit in visits for path in visit.folder(Path(bids), "anat").glob("*_T1w.nii*"))
     said = {"Simulated": True} if is_simulated(Path(bids), scans) else {}
     write_dataset_description(out, _NAME, {"raw": Path(bids)}, **said)
+    messages.say(f"{counted(len(visits), 'visit')}; what is done to each is told in {out / 'logs'}.")
     results: dict[str, VisitResult] = {}
     with messages.track("preprocess", len(visits)) as advance:
         for result in _each(visits, Path(bids), out, config):
