@@ -15,14 +15,13 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pandas as pd
-import torch
 import yaml
 
 from relapet.imaging.bids import Visit
 from relapet.runs import RunFolder
 from relapet.tracers import simulated_tracers
-from relapet.training.checkpoint import checkpoints, load_latest_checkpoint
-from support import TOY_GRID, write_toy_derivative
+from relapet.training.checkpoint import checkpoints
+from support import TOY_GRID, assert_equal_runs, write_toy_derivative
 
 ENVIRONMENT = {
     **{key: value for key, value in os.environ.items() if key not in ("RANK", "LOCAL_RANK")},
@@ -110,31 +109,6 @@ def kill_when_begun(subject: Subject, call: Sequence[str], folder: RunFolder) ->
         process.communicate(timeout=60)
     finally:
         process.kill()
-
-
-def assert_equal_runs(one: RunFolder, other: RunFolder) -> None:
-    """Everything learnt is bitwise the same."""
-    files = sorted(path.name for path in one.weights.iterdir())
-    assert [path.name for path in sorted(other.weights.iterdir())] == files
-    for name in files:
-        assert (one.weights / name).read_bytes() == (other.weights / name).read_bytes(), name
-    if checkpoints(one.checkpoints):
-        states = [load_latest_checkpoint(run.checkpoints, lambda text: None) for run in (one, other)]
-        tensors = [_flat({key: state[key] for key in ("networks", "players", "method")}) for state in states]
-        assert tensors[0].keys() == tensors[1].keys()
-        for name, tensor in tensors[0].items():
-            assert torch.equal(tensor, tensors[1][name]), name
-
-
-def _flat(content: object, prefix: str = "") -> dict[str, torch.Tensor]:
-    if isinstance(content, torch.Tensor):
-        return {prefix: content}
-    items: dict[object, object] = {}
-    if isinstance(content, dict):
-        items = content
-    elif isinstance(content, list | tuple):
-        items = dict(enumerate(content))
-    return {name: t for key, value in items.items() for name, t in _flat(value, f"{prefix}.{key}").items()}
 
 
 def walk_through_the_commands(subject: Subject, folder: Path) -> None:

@@ -22,7 +22,9 @@ from relapet.imaging.nifti import save_volume
 from relapet.imaging.template import load_template
 from relapet.methods import build_method
 from relapet.model.interface import Batch, Condition, DataFacts
+from relapet.runs import RunFolder
 from relapet.tracers import TracerSpec, simulated_tracers
+from relapet.training.checkpoint import checkpoints, load_latest_checkpoint
 from relapet.training.distributed import make_fabric
 from relapet.training.engine import Trainer
 from relapet.training.loader import Source
@@ -141,6 +143,36 @@ def tiny_trainer(*settings: str, length: int = 5, fabric: Fabric | None = None) 
         method = build_method(config.method.model_dump(mode="json"), facts(prior=True))
     fabric = fabric or make_fabric(config.train)
     return Trainer(method, Source(RandomItems(length), config.data.augment), config.train, fabric)
+
+
+def assert_equal_runs(one: RunFolder, other: RunFolder) -> None:
+    """All that was learnt, all that training would go on from, and the steps of the log are bitwise the same."""
+    files = [sorted(path.name for path in run.weights.iterdir()) for run in (one, other)]
+    assert files[0] == files[1]
+    for name in files[0]:
+        assert (one.weights / name).read_bytes() == (other.weights / name).read_bytes(), name
+    assert one.log.is_file() == other.log.is_file() == bool(checkpoints(one.checkpoints))
+    if not one.log.is_file():  # a closed form
+        return
+    states = [load_latest_checkpoint(run.checkpoints, pytest.fail) for run in (one, other)]
+    assert states[0]["step"] == states[1]["step"]
+    parts = ("networks", "averages", "players", "method")
+    tensors = [_flat({part: state[part] for part in parts}) for state in states]
+    assert tensors[0].keys() == tensors[1].keys()
+    for name, tensor in tensors[0].items():
+        assert torch.equal(tensor, tensors[1][name]), name
+    steps = [[line.split("\t")[:2] for line in run.log.read_text().splitlines()] for run in (one, other)]
+    assert steps[0] == steps[1]
+
+
+def _flat(content: object, prefix: str = "") -> dict[str, torch.Tensor]:
+    """The tensors within dictionaries and lists, by their dotted place."""
+    if isinstance(content, torch.Tensor):
+        return {prefix: content}
+    items = dict(enumerate(content)) if isinstance(content, list | tuple) else content
+    if not isinstance(items, dict):
+        return {}
+    return {name: t for key, value in items.items() for name, t in _flat(value, f"{prefix}.{key}").items()}
 
 
 def recipe_weights(network: str) -> dict[str, torch.Tensor]:

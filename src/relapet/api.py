@@ -7,7 +7,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from relapet.errors import InputError
+from relapet.errors import InputError, Stopped
 from relapet.files import refuse_inside, require_empty
 from relapet.messages import Messages, Silent
 from relapet.settings import changed
@@ -153,9 +153,11 @@ def synthesize(
     settings: Mapping[str, Any] | None = None,
     messages: Messages | None = None,
     output_spaces: Sequence[str] = ("MNI",),
+    split: str | None = None,
 ) -> Outcome:
     """Write synthetic SUVr maps for every visit; ``settings`` may hold those of SampleConfig: steps, count, seed ...
 
+    ``split``: test, validation or train, those participants of the model's training, in place of ``participants``.
     ``output_spaces``: MNI (the model's grid), native (the T1w's own grid) or both. Raises InputError for an
     unusable call; a visit that fails is in the outcome.
     """
@@ -174,6 +176,7 @@ def synthesize(
         tracers=tuple(synthesizer.tracer(name) for name in tracers or synthesizer.manifest.tracers),
         sample=sample,
         participants=None if participants is None else tuple(participants),
+        split=split,
         spaces=tuple(output_spaces),
         intervals=intervals_for(synthesizer, sample, messages),
     )
@@ -222,7 +225,7 @@ def demo(
     """Simulate, train, synthesise the held-out subjects and evaluate them; figures of one of them.
 
     ``n_procs`` is that of `simulate`; ``cohort`` is `demo_cohort` unless given. Raises InputError where ``out`` is
-    already in use.
+    already in use, Stopped where training was.
     """
     from relapet.config import load_config
     from relapet.report.subjects import draw_subject
@@ -236,9 +239,16 @@ def demo(
     )
     measured, run, synthetic = out / "cohort", out / "run", out / "synthetic"
     simulate(measured, cohort or demo_cohort(), n_procs, messages)
-    train(config, measured, run, messages=messages)
+    try:
+        train(config, measured, run, messages=messages)
+    except Stopped as stop:
+        raise Stopped(
+            f"The demo was stopped in training, which is saved: relapet train {measured} {run} --resume goes on with "
+            "it; a new demo needs a new folder.",
+            stop.signal_number,
+        ) from stop
     held_out = RunFolder(run).read_manifest().split["test"]
-    synthesize(measured, synthetic, run, participants=held_out, messages=messages)
+    synthesize(measured, synthetic, run, split="test", messages=messages)
     result = evaluate(measured, [synthetic], out / "evaluation", messages=messages)
     for name in config.data.tracers:
         path = draw_subject(measured, synthetic, held_out[0], get_tracer(name), out / "figures")

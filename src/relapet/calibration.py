@@ -49,7 +49,7 @@ def calibrate_run(run: RunFolder, derivatives: Path, messages: Messages) -> Cali
     index = [files for files in index_measured(derivatives) if files.visit.subject in people]
     tracers = [synthesizer.tracer(name) for name in synthesizer.manifest.tracers]
     with locked(run.path), temporary_folder(run.path) as folder:
-        request = Request(tuple(tracers), synthesizer.sample, tuple(people))
+        request = Request(tuple(tracers), synthesizer.sample, split="validation")
         outcome = synthesize_dataset(derivatives, folder, synthesizer, request, messages)
         if not outcome.done:
             messages.warn(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from relapet.errors import InputError
@@ -78,8 +79,17 @@ def _tracer(name: str) -> Rows:
     spec = get_tracer(name)
     rows: Rows = [("key", "value")]
     for key, value in spec.model_dump(exclude={"simulation": {"uptake"}}).items():
-        rows.append((key, str(value)))
+        rows.append((key, _plainly(value)))
     return rows
+
+
+def _plainly(value: object) -> str:
+    """A value for a reader: lists and tables of a file as words."""
+    if isinstance(value, Mapping):
+        return "; ".join(f"{key}: {_plainly(part)}" for key, part in value.items())
+    if isinstance(value, list | tuple):
+        return ", ".join(map(_plainly, value))
+    return "none" if value is None else " ".join(str(value).split())
 
 
 TOPICS = {"methods": _methods, "tracers": _tracers, "presets": _presets, "samplers": _samplers}

@@ -7,9 +7,10 @@ import multiprocessing
 import os
 import signal
 import sys
+import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
@@ -37,19 +38,36 @@ def each_index(
     count: int,
     n_procs: int,
     on_killed: Callable[[int], T] | None = None,
+    apart: bool = False,
 ) -> Iterator[tuple[int, T]]:
     """Call ``work`` for 0 to ``count`` - 1; yield each index with its result as it is done.
 
     With several processes ``work`` and its results must pickle, and each process has one thread. They end with this
-    process, however it ends, and at once where the caller stops early. ``on_killed`` gives the result of an index
+    process, however it ends, and at once where the caller stops early; with them go their temporary files. ``apart``:
+    a single process is another one than this too, which so can answer Ctrl-C whatever the work does; it has as many
+    threads as this one. ``on_killed`` gives the result of an index
     whose process was killed. Raises InputError for fewer than one process, RelapetError for a killed process where
     there is no ``on_killed``, and what ``work`` raises.
     """
     check_process_count(n_procs)
-    if n_procs == 1:
+    if n_procs == 1 and not apart:
         for index in range(count):
             yield index, work(index)
         return
+    with tempfile.TemporaryDirectory(prefix="relapet-") as temporary:
+        variables = {"PYTHONSAFEPATH": "1", "TMPDIR": temporary}
+        if n_procs > 1:
+            variables |= dict.fromkeys(_THREADS, "1")
+        yield from _in_pool(work, count, n_procs, on_killed, variables)
+
+
+def _in_pool(
+    work: Callable[[int], T],
+    count: int,
+    n_procs: int,
+    on_killed: Callable[[int], T] | None,
+    variables: Mapping[str, str],
+) -> Iterator[tuple[int, T]]:
     before = set(multiprocessing.active_children())
     # spawn: a forked child of a process that has threads (torch, BLAS) may hang.
     context = multiprocessing.get_context("spawn")
@@ -57,7 +75,7 @@ def each_index(
         min(n_procs, count), mp_context=context, initializer=_start_worker, initargs=(os.getpid(),)
     )
     try:
-        with _environment_of_workers():
+        with _environment_of_workers(variables), _without_interrupts():
             jobs = {pool.submit(work, index): index for index in range(count)}
         for job in as_completed(jobs):
             try:
@@ -85,11 +103,10 @@ def check_process_count(n_procs: int) -> None:
 
 
 @contextmanager
-def _environment_of_workers() -> Iterator[None]:
-    """Processes started within have one thread, and import nothing from the working folder."""
-    wanted = {**dict.fromkeys(_THREADS, "1"), "PYTHONSAFEPATH": "1"}
-    before = {name: os.environ.get(name) for name in wanted}
-    os.environ.update(wanted)
+def _environment_of_workers(variables: Mapping[str, str]) -> Iterator[None]:
+    """Processes started within have these variables."""
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
     try:
         yield
     finally:
@@ -100,10 +117,25 @@ def _environment_of_workers() -> Iterator[None]:
                 os.environ[name] = value
 
 
+@contextmanager
+def _without_interrupts() -> Iterator[None]:
+    """Ctrl-C, which reaches all processes of a terminal, waits, as for those started within until they listen."""
+    if threading.current_thread() is not threading.main_thread() or not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+
+
 def _start_worker(parent: int) -> None:
     """Leave Ctrl-C to the parent, and end when it is gone."""
     # A handler, for SIG_IGN would be inherited by the programs that a process calls.
     signal.signal(signal.SIGINT, lambda *_: None)
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})  # see `_without_interrupts`
     if sys.platform == "linux":
         # The kernel's signal arrives even while compiled code keeps the watching thread from running.
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)

@@ -47,5 +47,5 @@ def _draw(current: ValidationRound, item: TrainingItem, k: int, synthetic: Volum
         current.grid.affine,
         f"{item.name} in validation, step {current.step}",
     )
-    name = f"trc-{item.tracers[k].label}_step-{current.step:09d}.png"
+    name = f"tracer-{item.tracers[k].name}_step-{current.step:09d}.png"
     save_figure(figure, current.run.figures / name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -16,6 +17,7 @@ import relapet
 from relapet.api import demo
 from relapet.cli import main
 from relapet.config import load_config
+from relapet.errors import Stopped
 from relapet.imaging.bids import Visit, index_derivative, training_mean_path
 from relapet.imaging.grid import GRIDS
 from relapet.tracers import get_tracer, simulated_tracers
@@ -57,6 +59,43 @@ def test_synthesize_writes_what_the_interface_says(toy_source: Path, tiny_run: P
     assert description["DatasetType"] == "derivative"
     assert description["GeneratedBy"][0]["Name"] == "relapet"
     assert description["RelapetModel"]["TrainingParticipants"]
+
+
+def test_a_user_takes_the_held_out_without_copying_labels(
+    toy_source: Path, tiny_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    split = json.loads((tiny_run / "manifest.json").read_text())["split"]
+    seen = len(split["train"]) + len(split["validation"])
+    assert seen < 8
+    call = ["synthesize", str(toy_source), str(tmp_path / "all"), "participant", "--model", str(tiny_run)]
+    once = ["--tracer", "tau", "--samples", "1", "--steps", "1", "--quiet"]
+    assert main([*call, *once]) == 0
+    warned = f"trained or validated on {seen} of the 8 participants"
+    said = capsys.readouterr().err
+    assert warned in said
+    assert "--split test takes" in said
+    evaluation = ["evaluate", str(toy_source), str(tmp_path / "all"), str(tmp_path / "evaluation")]
+    assert main([*evaluation, "--quiet"]) == 2
+    said = capsys.readouterr().err
+    assert (
+        "--split test takes those that were held out, " + ", ".join(f"sub-{s}" for s in split["test"]) in said
+    )
+    assert main([*evaluation, "--split", "test", "--name", "tiny", "--quiet"]) == 0
+    metrics = pd.read_csv(tmp_path / "evaluation" / "image_metrics.tsv", sep="\t")
+    assert set(metrics["subject"]) == {f"sub-{subject}" for subject in split["test"]}
+    assert set(metrics["method"]) == {"tiny", "tracer_mean"}
+    for part, people in split.items():
+        out = tmp_path / part
+        assert main([*call[:2], str(out), *call[3:], *once, "--split", part]) == 0
+        assert {path.name for path in out.glob("sub-*")} == {f"sub-{subject}" for subject in people}
+    assert warned not in capsys.readouterr().err
+    assert main([*call[:2], str(tmp_path / "none"), *call[3:], "--split", "tests"]) == 2
+    assert "--split is 'tests'; give one of test, validation, train" in capsys.readouterr().err
+    assert (
+        main([*call[:2], str(tmp_path / "none"), *call[3:], "--split", "test", "--participant-label", "01"])
+        == 2
+    )
+    assert "--split and --participant-label both say" in capsys.readouterr().err
 
 
 def test_the_voi_table_holds_the_means_of_the_written_map(
@@ -136,6 +175,19 @@ def test_simulate_train_synthesize_evaluate(tmp_path: Path, capsys: pytest.Captu
     assert (psnr["tracer_mean"] > psnr["rela"]).all()  # three steps have taught it nothing
     assert main(["demo", str(tmp_path / "demo")]) == 2
     assert "not empty" in capsys.readouterr().err
+
+
+def test_a_demo_stopped_in_training_says_how_it_goes_on(
+    toy_source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(*given: object, **named: object) -> None:
+        raise Stopped("Training was stopped; add --resume to go on.", signal.SIGINT)
+
+    monkeypatch.setattr("relapet.api.simulate", lambda *given: None)
+    monkeypatch.setattr("relapet.api.train", stop)
+    with pytest.raises(Stopped, match=r"relapet train .*cohort .*run --resume goes on") as stopped:
+        demo(tmp_path / "demo")
+    assert stopped.value.signal_number == signal.SIGINT
 
 
 def test_a_model_is_trained_on_tracers_that_are_not_simulated(tmp_path: Path) -> None:

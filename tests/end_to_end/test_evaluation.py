@@ -117,7 +117,7 @@ def test_the_drop_from_an_internal_evaluation_is_written(
     chosen = [f"{number:02d}" for number in range(1, 11)]
     arguments = ["evaluate", str(bare), str(synth), str(tmp_path / "out"), "--internal", str(done)]
     assert main([*arguments, "--participant-label", *chosen, "--quiet"]) == 0
-    assert "subject-best_trc-AV1451_method-exact.png is not drawn" in capsys.readouterr().err
+    assert "subject-best_tracer-tau_method-exact.png is not drawn" in capsys.readouterr().err
     table = pd.read_csv(tmp_path / "out" / "external.tsv", sep="\t").set_index("metric")
     assert (table.loc["mae", "n_internal"], table.loc["mae", "n_external"]) == (SUBJECTS, 10)
     assert "## Another cohort" in (tmp_path / "out" / "summary.md").read_text()
@@ -136,4 +136,4 @@ def test_two_subjects_have_no_correlation_and_the_reason_is_said(
     assert set(agreement["reason"]) == {"fewer than 3 subjects"}
     text = (tmp_path / "summary.md").read_text()
     assert "With fewer than 3 subjects there is no correlation, interval or test." in text
-    assert (tmp_path / "figures" / "scatter_trc-AV1451_method-exact.png").is_file()
+    assert (tmp_path / "figures" / "scatter_tracer-tau_method-exact.png").is_file()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import shutil
 import signal
@@ -10,28 +11,43 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
+import nibabel as nib
+import numpy as np
 import pytest
+import torch
 
 from relapet.cli import main
+from relapet.imaging.grid import GRIDS
+from relapet.imaging.template import load_template
 from relapet.locks import LOCK
+from support import recipe_weights
 
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
+ANSWER_SECONDS = 5.0
+"""How soon every command must have ended after Ctrl-C."""
 
 
-def begin(*arguments: object, cwd: Path | None = None) -> subprocess.Popen[str]:
+def begin(*arguments: object, start_new_session: bool = False) -> subprocess.Popen[str]:
     command = [sys.executable, "-P", "-m", "relapet", *map(str, arguments)]
-    return subprocess.Popen(command, env=ENVIRONMENT, stderr=subprocess.PIPE, text=True, cwd=cwd)
+    return subprocess.Popen(
+        command, env=ENVIRONMENT, stderr=subprocess.PIPE, text=True, start_new_session=start_new_session
+    )
+
+
+def wait_for(process: subprocess.Popen[str], begun: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 300
+    while not begun() and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert process.poll() is None, process.communicate()[1]
 
 
 def end_when(process: subprocess.Popen[str], begun: Callable[[], bool], number: signal.Signals) -> str:
     """Send a signal as soon as the work has begun; standard error."""
     try:
-        deadline = time.monotonic() + 300
-        while not begun() and process.poll() is None and time.monotonic() < deadline:
-            time.sleep(0.01)
-        assert process.poll() is None, process.communicate()[1]
+        wait_for(process, begun)
         process.send_signal(number)
         return process.communicate(timeout=120)[1]
     finally:
@@ -93,6 +109,147 @@ def test_synthesize_ends_and_its_leavings_go_with_the_next_call(
     assert (out / "dataset_description.json").is_file()
     assert main([*map(str, call), "--participant-label", "01", "--quiet"]) == 0
     assert not hidden(out)
+
+
+def interrupt(begun: Callable[[], bool], *call: object) -> str:
+    """Ctrl-C, which reaches all processes of a terminal, as soon as the work has begun; what was said last."""
+    with begin(*call, start_new_session=True) as process:
+        try:
+            wait_for(process, begun)
+            start = time.monotonic()
+            os.killpg(process.pid, signal.SIGINT)
+            said = process.communicate(timeout=120)[1]
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+    assert time.monotonic() - start < ANSWER_SECONDS, said
+    assert process.returncode == 128 + signal.SIGINT, said
+    told = [line for line in said.splitlines() if line.startswith("relapet: ")]
+    assert len(told) == 1, said
+    assert "Traceback" not in said
+    assert "KeyboardInterrupt" not in said
+    return told[0]
+
+
+def again(*call: object) -> int:
+    return main([*map(str, call), "--quiet"])
+
+
+STOPPED = "relapet: stopped by Ctrl-C; files are written whole or not at all."
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("processes", [1, 2])
+@pytest.mark.parametrize("as_scanned", [False, True])
+def test_simulate_answers_ctrl_c(as_scanned: bool, processes: int, tmp_path: Path) -> None:
+    out = tmp_path / "cohort"
+    call = ["simulate", out, "--subjects", 2, "--n-procs", processes]
+    call += ["--as-scanned"] if as_scanned else ["--grid", "4mm"]
+    assert interrupt(lambda: any(out.glob("sub-*")), *call) == STOPPED
+    assert not hidden(out)
+    if not as_scanned:
+        assert again(*call) == 0
+
+
+@pytest.mark.slow
+def test_processes_that_are_starting_leave_ctrl_c_to_the_parent(tmp_path: Path) -> None:
+    out = tmp_path / "cohort"
+    call = ["simulate", out, "--subjects", 4, "--grid", "4mm", "--n-procs", 4]
+    assert interrupt((out / LOCK).exists, *call) == STOPPED
+    assert not hidden(out)
+
+
+def raw_heads(root: Path, subjects: int) -> Path:
+    """The template's brain at 3 mm as raw T1w, which takes a while to register."""
+    grid = GRIDS["3mm"]
+    template = load_template(grid)
+    for number in range(1, subjects + 1):
+        path = root / f"sub-{number:02d}" / "anat" / f"sub-{number:02d}_T1w.nii.gz"
+        path.parent.mkdir(parents=True)
+        nib.save(
+            nib.Nifti1Image(np.where(template.brain, template.t1, 0).astype(np.float32), grid.affine), path
+        )
+    (root / "dataset_description.json").write_text(json.dumps({"Name": "heads", "BIDSVersion": "1.10.0"}))
+    return root
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("processes", [1, 2])
+def test_preprocess_answers_ctrl_c_in_the_middle_of_a_registration(processes: int, tmp_path: Path) -> None:
+    pytest.importorskip("ants")
+    raw, out, scratch = raw_heads(tmp_path / "raw", 2), tmp_path / "out", tmp_path / "scratch"
+    scratch.mkdir()
+    call = ["preprocess", raw, out, "participant", "--grid", "8mm", "--n-procs", processes]
+
+    def registers() -> bool:
+        return any("brain mask" in path.read_text() for path in out.glob("logs/*.log"))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(ENVIRONMENT, "TMPDIR", str(scratch))
+        assert interrupt(registers, *call) == STOPPED
+    assert not list(scratch.iterdir())
+    assert not hidden(out)
+    assert again(*call, "--participant-label", "01") == 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("preset", ["demo", "linear"])
+def test_train_answers_ctrl_c_and_goes_on(preset: str, toy_source: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    call = ["train", toy_source, run, "--preset", preset, "--set", "data.test_fraction=0.2"]
+    begun = (run / "log.tsv").exists if preset == "demo" else (run / "cache").exists
+    more = ["train.steps=100000", "train.seconds=null", "train.log_every=1"] if preset == "demo" else []
+    said = interrupt(begun, *call, *more)
+    resume = ["train", toy_source, run, "--resume"]
+    if preset == "demo":
+        assert "Training was stopped by SIGINT after step" in said
+        assert "is saved; add --resume to go on" in said
+        assert again(*resume, "--set", "train.steps=1") == 0
+    else:
+        assert said == STOPPED
+        assert again(*call) == 0
+
+
+@pytest.mark.slow
+def test_synthesize_answers_ctrl_c_and_goes_on(toy_source: Path, tiny_run: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    call = ["synthesize", toy_source, out, "participant", "--model", tiny_run, "--samples", 50]
+    assert interrupt((out / "dataset_description.json").exists, *call) == STOPPED
+    assert not hidden(out)
+    assert again(*call[:6], "--samples", 1) == 0
+
+
+@pytest.mark.slow
+def test_evaluate_answers_ctrl_c_and_goes_on(toy_source: Path, tiny_run: Path, tmp_path: Path) -> None:
+    synthetic, out = tmp_path / "synthetic", tmp_path / "out"
+    make = ["synthesize", toy_source, synthetic, "participant", "--model", tiny_run, "--split", "test"]
+    assert again(*make, "--samples", 2) == 0
+    call = ["evaluate", toy_source, synthetic, out]
+    for begun in ((out / LOCK).exists, (out / "figures").exists):
+        assert interrupt(begun, *call) == STOPPED
+        assert not hidden(out)
+    assert again(*call) == 0
+
+
+@pytest.mark.slow
+def test_import_weights_answers_ctrl_c_and_goes_on(tmp_path: Path) -> None:
+    checkpoint, run = tmp_path / "epoch_99.pt", tmp_path / "run"
+    torch.save({"model_state_dict": recipe_weights("generator"), "epoch": 99}, checkpoint)
+    call = ["import-weights", checkpoint, run]
+    assert interrupt(run.exists, *call) == STOPPED
+    assert not hidden(run)
+    assert again(*call) == 0
+
+
+@pytest.mark.slow
+def test_demo_answers_ctrl_c_and_says_how_to_go_on(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "demo"
+    assert interrupt(lambda: any(out.glob("cohort/sub-*")), "demo", out) == STOPPED
+    assert not hidden(out)
+    assert again("demo", out) == 2
+    assert "is not empty; choose another or delete it" in capsys.readouterr().err
 
 
 def test_a_full_disk_is_one_sentence(

@@ -10,11 +10,10 @@ import time
 from pathlib import Path
 
 import pytest
-import torch
 
 from relapet.runs import RunFolder
 from relapet.training.checkpoint import checkpoints, load_latest_checkpoint
-from support import TINY, TINY_SETTINGS
+from support import TINY, TINY_SETTINGS, assert_equal_runs
 
 ENVIRONMENT = {key: value for key, value in os.environ.items() if key not in ("RANK", "LOCAL_RANK")}
 
@@ -47,29 +46,10 @@ def begin_and_send(arguments: list[str], run: RunFolder, number: signal.Signals)
 
 @pytest.fixture(scope="module")
 def whole(toy_source: Path, tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
-    run = tmp_path_factory.mktemp("whole")
-    finish(command(toy_source, run))
-    return RunFolder(run)
-
-
-def assert_bitwise_equal(one: RunFolder, other: RunFolder) -> None:
-    states = [load_latest_checkpoint(run.checkpoints, pytest.fail) for run in (one, other)]
-    assert states[0]["step"] == states[1]["step"] == 12
-    tensors = [flatten({key: state[key] for key in ("networks", "averages", "players")}) for state in states]
-    assert tensors[0].keys() == tensors[1].keys()
-    for name, tensor in tensors[0].items():
-        assert torch.equal(tensor, tensors[1][name]), name
-    for path in one.weights.iterdir():
-        assert path.read_bytes() == (other.weights / path.name).read_bytes(), path.name
-    steps = [[line.split("\t")[:2] for line in run.log.read_text().splitlines()] for run in (one, other)]
-    assert steps[0] == steps[1]
-
-
-def flatten(content: object, prefix: str = "") -> dict[str, torch.Tensor]:
-    if isinstance(content, torch.Tensor):
-        return {prefix: content}
-    items = content.items() if isinstance(content, dict) else ()
-    return {name: t for key, value in items for name, t in flatten(value, f"{prefix}.{key}").items()}
+    run = RunFolder(tmp_path_factory.mktemp("whole"))
+    finish(command(toy_source, run.path))
+    assert load_latest_checkpoint(run.checkpoints, pytest.fail)["step"] == 12
+    return run
 
 
 @pytest.mark.slow
@@ -82,7 +62,7 @@ def test_after_kill_9_a_resumed_run_ends_bitwise_equal(
     assert load_latest_checkpoint(run.checkpoints, pytest.fail)["step"] < 12
     done = finish([*arguments, "--resume"])
     assert "Going on after step" in done.stdout
-    assert_bitwise_equal(whole, run)
+    assert_equal_runs(whole, run)
 
 
 @pytest.mark.slow
@@ -96,7 +76,7 @@ def test_after_sigterm_the_checkpoint_is_clean_and_the_run_ends_bitwise_equal(
     assert "stopped by SIGTERM after step" in said
     assert "Traceback" not in said
     finish([*arguments, "--resume", "--quiet"])
-    assert_bitwise_equal(whole, run)
+    assert_equal_runs(whole, run)
 
 
 @pytest.mark.slow

@@ -70,6 +70,15 @@ def test_a_method_that_needs_a_prior_says_which() -> None:
         load_config("linear", settings=("data.prior=mean",))
 
 
+def test_a_tracer_goes_by_any_of_its_names_and_is_learnt_once() -> None:
+    given = "data.tracers=[AV1451,PiB,FLORBETAPIR]"
+    assert load_config("linear", settings=[given]).data.tracers == ("tau", "pib", "florbetapir")
+    with pytest.raises(InputError, match=r"data\.tracers.*tau is named twice"):
+        load_config("linear", settings=["data.tracers=[tau,flortaucipir]"])
+    with pytest.raises(InputError, match="Unknown tracer 'nix'"):
+        load_config("linear", settings=["data.tracers=[nix]"])
+
+
 def test_every_tracer_can_be_learnt() -> None:
     """Room in the embedding follows from the tracers."""
     tracers = load_tracers()

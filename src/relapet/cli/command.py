@@ -164,10 +164,19 @@ def show_evaluation(terminal: Terminal, out: Path) -> None:
     terminal.say(f"Tables and figures written to {out}.")
 
 
+def as_set(value: object) -> str:
+    """A setting's value as --set takes it."""
+    if isinstance(value, list | tuple):
+        return f"[{','.join(map(as_set, value))}]"
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    return str(value)
+
+
 def show_settings(terminal: Terminal, settings: Sequence[tuple[str, Any, str]]) -> None:
-    """Show settings: dotted key, value, meaning."""
+    """Show settings: dotted key, value as --set takes it, meaning."""
     rows = [
         ("setting", "value", "meaning"),
-        *((key, str(value), meaning) for key, value, meaning in settings),
+        *((key, as_set(value), meaning) for key, value, meaning in settings),
     ]
     terminal.show_table(rows)

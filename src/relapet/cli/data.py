@@ -84,7 +84,12 @@ def preprocess(
     from relapet.preprocessing.pipeline import PreprocessConfig
 
     config = PreprocessConfig(
-        grid=get_grid(grid), fwhm_mm=fwhm, scanner_fwhm_mm=scanner_fwhm, force=force, n_procs=n_procs
+        grid=get_grid(grid),
+        fwhm_mm=fwhm,
+        scanner_fwhm_mm=scanner_fwhm,
+        force=force,
+        n_procs=n_procs,
+        apart=True,  # a registration would keep this process from hearing Ctrl-C
     )
     outcome = api.preprocess(bids, out, config, participant_label, session_label, terminal)
     unchanged = len(outcome.unchanged)

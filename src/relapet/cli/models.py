@@ -87,7 +87,9 @@ def _processes(written: Mapping[str, Any]) -> int:
     return devices if isinstance(devices, int) else 1
 
 
-@command("Example: `relapet synthesize bids out participant --model run --tracer tau pib --samples 8`")
+@command(
+    "Example: `relapet synthesize bids out participant --model run --split test --tracer tau pib --samples 8`"
+)
 def synthesize(
     terminal: Terminal,
     source: Annotated[
@@ -98,6 +100,12 @@ def synthesize(
     model: Annotated[Path, typer.Option(help="Run folder of a trained model.")],
     tracer: Annotated[list[str] | None, typer.Option(help="Tracers (default: all the model knows).")] = None,
     participant_label: Participants = None,
+    split: Annotated[
+        str | None,
+        typer.Option(
+            help="In their place: test, validation or train, those participants of the model's training."
+        ),
+    ] = None,
     samples: Annotated[
         int | None,
         typer.Option(
@@ -129,7 +137,7 @@ def synthesize(
     given = {"count": samples, "steps": steps, "seed": seed}
     settings = {key: value for key, value in given.items() if value is not None}
     spaces = output_space or ["MNI"]
-    outcome = api.synthesize(source, out, model, tracer, participant_label, settings, terminal, spaces)
+    outcome = api.synthesize(source, out, model, tracer, participant_label, settings, terminal, spaces, split)
     total = len(outcome.done) + len(outcome.failed)
     terminal.say(f"{len(outcome.done)} of {total} visit{'s' * (total != 1)} written to {out}.")
     exit_for_failures(outcome.failed)

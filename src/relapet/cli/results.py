@@ -46,9 +46,19 @@ def evaluate(
     synthetic: Annotated[Path, typer.Argument(help="Derivative that relapet synthesize wrote.")],
     out: Annotated[Path, typer.Argument(help="Folder for the tables.")],
     compare: Annotated[
-        list[Path] | None, typer.Option(help="Another synthetic derivative, scored beside it.")
+        list[Path] | None, typer.Option(help="More synthetic derivatives, scored beside it.")
+    ] = None,
+    name: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="What the synthetic derivatives are called, in their order (default: their methods)."
+        ),
     ] = None,
     participant_label: Participants = None,
+    split: Annotated[
+        str | None,
+        typer.Option(help="In their place: test, those whom the training of every model held out."),
+    ] = None,
     atlas: Annotated[
         Path | None, typer.Option(help="Own atlas, NIfTI with a TSV (index, name) beside it.")
     ] = None,
@@ -83,6 +93,8 @@ def evaluate(
     config = EvaluationConfig(
         atlas=atlas,
         participants=chosen,
+        split=split,
+        names=tuple(name or ()),
         phenotype=phenotype,
         outcomes=tuple(outcome or ()),
         internal=internal,

@@ -107,7 +107,8 @@ def _usage(error: Any) -> str:
     context = getattr(error, "ctx", None)
     path = context.command_path if context is not None else "relapet"
     message = " ".join(str(error.format_message()).split())
-    return f"{message.rstrip('.')}; see {path} --help."
+    see = f"see {path} --help."
+    return f"{message} {see.capitalize()}" if message.endswith("?") else f"{message.rstrip('.')}; {see}"
 
 
 def _status(error: Exception) -> int:

@@ -17,6 +17,7 @@ _OTHER_NAMES = {
     "file": "--config",
     "tracers": "--tracer",
     "outcomes": "--outcome",
+    "names": "--name",
     "output_spaces": "--output-space",
     "spaces": "--output-space",
 }

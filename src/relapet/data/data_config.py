@@ -2,24 +2,31 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from relapet.data.augment import AugmentConfig
 from relapet.data.items import PetScaling
 from relapet.data.volumes import MriScaling
 from relapet.prior.config import PriorConfig
-from relapet.settings import Settings
+from relapet.settings import Distinct, Settings
+from relapet.tracers import get_tracer
 
 Modality = Literal["T1w", "FLAIR"]
 PriorName = Literal["none", "mean", "linear"]
 
 
+def _by_name(tracers: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(get_tracer(tracer).name for tracer in tracers)
+
+
 class DataConfig(Settings):
     """Which volumes are trained on, and how they are split and varied."""
 
-    tracers: tuple[str, ...] = Field(("pbr28", "pib", "tau"), min_length=1, description="tracers to learn")
+    tracers: Annotated[tuple[str, ...], AfterValidator(_by_name), Distinct] = Field(
+        ("pbr28", "pib", "tau"), min_length=1, description="tracers to learn, under any of their names"
+    )
     inputs: tuple[Modality, ...] = Field(
         ("T1w", "FLAIR"), min_length=1, description="MRI that the model sees; one left out is background"
     )

@@ -64,7 +64,7 @@ def evaluate(
         read_evaluation(config.internal, config.sampling)
         refuse_inside(out, config.internal)
     require_evaluation_folder(out)
-    plan = make_plan(real, [Path(path) for path in synthetic], config.participants)
+    plan = make_plan(real, [Path(path) for path in synthetic], config)
     prepare_output_folder(out)
     with locked(out):
         scores = score_scans(plan.scans, atlas, on_progress)

@@ -16,8 +16,8 @@ _SUMMARY = "summary.json"
 _TABLES = {f"{spec.name}.tsv" for analysis in ANALYSES for spec in analysis.tables}
 _FILES = _TABLES | {_SUMMARY, "summary.md"}
 _DRAWN = (
-    *("boxes_*.png", "correlations.png", "spectra.png", "scatter_trc-*.png", "bland-altman_trc-*.png"),
-    *("subject-*_trc-*.png", "coverage_method-*.png", "sample-mean_method-*.png", "downstream-*.png"),
+    *("boxes_*.png", "correlations.png", "spectra.png", "scatter_tracer-*.png", "bland-altman_tracer-*.png"),
+    *("subject-*_tracer-*.png", "coverage_method-*.png", "sample-mean_method-*.png", "downstream-*.png"),
 )
 """Names of figures, by which those of an evaluation that was killed are known: their list is written last."""
 

@@ -2,43 +2,17 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from relapet.errors import InputError
-from relapet.files import read_json, sha256
-from relapet.imaging.bids import (
-    DESCRIPTION,
-    Visit,
-    VisitFiles,
-    choose_visits,
-    index_derivative,
-    sidecar_path,
-    training_mean_path,
-)
+from relapet.evaluation.config import EvaluationConfig
+from relapet.evaluation.trees import CEILINGS, TRACER_MEAN, ScanKey, Tree, maps_of, open_trees
+from relapet.files import sha256
+from relapet.imaging.bids import Visit, VisitFiles, choose_visits, training_mean_path
 from relapet.imaging.derivatives import index_measured
 from relapet.tracers import TracerSpec, load_tracers
-from relapet.types import Json
-
-TRACER_MEAN = "tracer_mean"
-CEILINGS = {"noise_ceiling": "noisefree", "visible_ceiling": "visible"}
-"""Name of each ceiling, and the desc- of its maps below ``truth/`` of a simulated cohort."""
-
-ScanKey = tuple[Visit, str]
-"""A visit and the name of a tracer."""
-
-
-@dataclass(frozen=True)
-class Tree:
-    """One synthetic derivative tree: its method, its maps, and the checksums of the PET it was trained on."""
-
-    root: Path
-    method: str
-    maps: dict[ScanKey, Path]
-    training_checksums: frozenset[str] | None = None
-    """None where the tree does not say."""
 
 
 @dataclass(frozen=True)
@@ -63,20 +37,21 @@ class Plan:
     notes: list[str] = field(default_factory=list)
 
 
-def make_plan(real: Path, synthetic: Sequence[Path], participants: Sequence[str] | None = None) -> Plan:
-    """Match the trees by visit and tracer; ``participants`` (labels) restricts the subjects.
+def make_plan(real: Path, synthetic: Sequence[Path], config: EvaluationConfig) -> Plan:
+    """Match the trees by visit and tracer; of the config: which subjects, and what the trees are called.
 
     Raises InputError where nothing can be compared, and where a method was trained on a subject's PET.
     """
     if not synthetic:
         raise InputError("No synthetic tree was given; name at least one folder that synthesize wrote.")
-    index = _chosen(index_measured(real), real, participants)
-    real_maps = _maps(index)
-    if not real_maps:
-        of_these = " of the chosen participants" if participants else ""
-        raise InputError(f"{real} holds no measured SUVr map{of_these}; give a derivative that has them.")
     notes: list[str] = []
-    trees = _open_trees(synthetic, notes)
+    index = index_measured(real)
+    trees = open_trees(synthetic, config.names, notes)
+    index = _chosen(index, real, trees, config)
+    real_maps = maps_of(index)
+    if not real_maps:
+        of_these = " of the chosen participants" if config.participants or config.split else ""
+        raise InputError(f"{real} holds no measured SUVr map{of_these}; give a derivative that has them.")
     offered = {key for tree in trees for key in tree.maps}
     keys = sorted(real_maps.keys() & offered, key=_order)
     if not keys:
@@ -97,81 +72,30 @@ def make_plan(real: Path, synthetic: Sequence[Path], participants: Sequence[str]
     return Plan(scans, used, trees, _skipped_tracers(real_maps, offered), notes)
 
 
-def _chosen(index: list[VisitFiles], real: Path, participants: Sequence[str] | None) -> list[VisitFiles]:
-    chosen = set(choose_visits([files.visit for files in index], participants, real))
-    return [files for files in index if files.visit in chosen]
+def _chosen(
+    index: list[VisitFiles], real: Path, trees: Sequence[Tree], config: EvaluationConfig
+) -> list[VisitFiles]:
+    """The visits of the participants that were named, or of those that every model held out."""
+    if config.split is None:
+        chosen = set(choose_visits([files.visit for files in index], config.participants, real))
+        return [files for files in index if files.visit in chosen]
+    held_out = _held_out(trees)
+    if held_out is None:
+        raise InputError(
+            f"{trees[0].root} does not say whom its model held out; name them in `participants`, or synthesize anew."
+        )
+    return [files for files in index if files.visit.subject in held_out]
 
 
-def _maps(index: Iterable[VisitFiles]) -> dict[ScanKey, Path]:
-    return {(files.visit, tracer): path for files in index for tracer, path in files.pet.items()}
+def _held_out(trees: Sequence[Tree]) -> frozenset[str] | None:
+    """Labels of those that every model held out; None where no tree says whom."""
+    told = [tree.test_participants for tree in trees if tree.test_participants is not None]
+    return frozenset.intersection(*told) if told else None
 
 
 def _order(key: ScanKey) -> tuple[str, str, int]:
     visit, tracer = key
     return visit.subject, visit.session or "", load_tracers()[tracer].index
-
-
-def _open_trees(roots: Sequence[Path], notes: list[str]) -> list[Tree]:
-    trees: list[Tree] = []
-    names = _method_names([Path(root) for root in roots], notes)
-    for root in names:
-        maps = _maps(index_derivative(root, "synth"))
-        if not maps:
-            maps = _maps(index_derivative(root))
-            if not maps:
-                raise InputError(f"{root} holds no SUVr map (desc-synth or plain); give a synthetic tree.")
-            notes.append(f"{root} holds no desc-synth map: its plain SUVr maps are scored as synthetic.")
-        model = _model(root)
-        method = names[root]
-        if method in CEILINGS:
-            raise InputError(f"{root} calls its method {method}, a reserved name; rename the method.")
-        _check_weights(root, model, maps.values())
-        if model.get("TrainedOn") == "simulated":
-            notes.append(f"{method} ({root}) learned from simulated people, not from patients.")
-        checksums = model.get("TrainingChecksums")
-        if checksums is None:
-            notes.append(f"{root} does not say on which PET it was trained: leaks by file were not checked.")
-        trees.append(Tree(root, method, maps, None if checksums is None else frozenset(checksums)))
-    return trees
-
-
-def _method_names(roots: Sequence[Path], notes: list[str]) -> dict[Path, str]:
-    """What each tree's method is called: by its own word, or by the tree's folder where several say the same."""
-    said = {root: str(_model(root).get("Method") or root.resolve().name) for root in roots}
-    often = Counter(said.values())
-    names = {root: method for root, method in said.items() if often[method] == 1}
-    for root in [root for root in said if root not in names]:
-        folder = name = root.resolve().name
-        number = 1
-        while name in names.values() or name in CEILINGS:
-            number += 1
-            name = f"{folder}-{number}"
-        notes.append(f"{root} is called {name}, since other trees are of method {said[root]} too.")
-        names[root] = name
-    return {root: names[root] for root in said}
-
-
-def _model(root: Path) -> Json:
-    path = root / DESCRIPTION
-    model = read_json(path).get("RelapetModel", {}) if path.is_file() else {}
-    if not isinstance(model, dict):
-        raise InputError(f"{path}: RelapetModel is no JSON object; write it anew.")
-    return model
-
-
-def _check_weights(root: Path, model: Json, maps: Iterable[Path]) -> None:
-    """Raise InputError for a map of other weights than the tree's description names.
-
-    What it says of the training would not hold for that map, which could be of a subject that was trained on.
-    """
-    for path in maps:
-        beside = sidecar_path(path)
-        weights = read_json(beside).get("WeightsSHA256") if beside.is_file() else None
-        if weights is not None and weights != model.get("WeightsSHA256"):
-            raise InputError(
-                f"{path} is of another model than {root / DESCRIPTION} names, or that file is missing; "
-                "synthesize into an empty folder."
-            )
 
 
 def _some(items: Iterable[object]) -> str:
@@ -182,7 +106,7 @@ def _some(items: Iterable[object]) -> str:
 def _refuse_unmatched(
     real: Path, synthetic: Sequence[Path], measured: set[ScanKey], offered: set[ScanKey]
 ) -> None:
-    subjects = [{f"sub-{visit.subject}" for visit, _ in side} for side in (measured, offered)]
+    subjects = [_labels(visit.subject for visit, _ in side) for side in (measured, offered)]
     where = ", ".join(map(str, synthetic))
     if not subjects[0] & subjects[1]:
         raise InputError(
@@ -197,27 +121,37 @@ def _refuse_unmatched(
 
 
 def _refuse_trained_on(trees: Sequence[Tree], index: Sequence[VisitFiles], subjects: set[str]) -> None:
-    """Raise InputError where any PET of an evaluated subject, at any session, was trained on."""
+    """Raise InputError where any PET of an evaluated subject, at any session, was trained on; names whom to take."""
     if not any(tree.training_checksums for tree in trees):
         return
-    checksums = {
-        path: sha256(path)
-        for files in index
-        if files.visit.subject in subjects
-        for path in files.pet.values()
+    digests: dict[str, set[str]] = {}
+    for files in index:
+        if files.visit.subject in subjects:
+            digests.setdefault(files.visit.subject, set()).update(map(sha256, files.pet.values()))
+    seen_by = {
+        tree.root: {who for who, pet in digests.items() if pet & (tree.training_checksums or frozenset())}
+        for tree in trees
     }
     for tree in trees:
-        seen = {
-            f"sub-{files.visit.subject}"
-            for files in index
-            for path in files.pet.values()
-            if checksums.get(path) in (tree.training_checksums or frozenset())
-        }
-        if seen:
+        if seen_by[tree.root]:
             raise InputError(
-                f"{tree.root} (method {tree.method}) was trained on measured PET of {_some(seen)}; "
-                "evaluate held-out participants only."
+                f"{tree.root} (method {tree.method}) was trained on measured PET of "
+                f"{_some(_labels(seen_by[tree.root]))}; {_whom_to_take(trees, subjects.difference(*seen_by.values()))}"
             )
+
+
+def _whom_to_take(trees: Sequence[Tree], unseen: set[str]) -> str:
+    """The mend of a call with subjects that were trained on; ``unseen`` were not."""
+    held_out = _held_out(trees)
+    if not unseen:
+        return "there is no other participant, so synthesize held-out ones first, with `split` test."
+    if held_out is not None and unseen <= held_out:
+        return f"`split` test takes those that were held out, {_some(_labels(unseen))}."
+    return f"name others in `participants`: {_some(_labels(unseen))}."
+
+
+def _labels(subjects: Iterable[str]) -> set[str]:
+    return {f"sub-{subject}" for subject in subjects}
 
 
 def _tracer_means(trees: Sequence[Tree], keys: Sequence[ScanKey], notes: list[str]) -> dict[ScanKey, Path]:

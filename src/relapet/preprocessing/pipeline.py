@@ -22,15 +22,16 @@ from relapet.files import (
     write_text,
 )
 from relapet.imaging.bids import (
+    DESCRIPTION,
     Visit,
     choose_visits,
     find_visits,
     write_dataset_description,
 )
-from relapet.imaging.descriptions import is_made_by_relapet, is_simulated
+from relapet.imaging.descriptions import is_made_by_relapet, is_simulated, read_description
 from relapet.imaging.grid import GRIDS, Grid
 from relapet.imaging.transforms import load_ants
-from relapet.messages import Messages, Silent
+from relapet.messages import Messages, Silent, counted
 from relapet.preprocessing.image_settings import ImageSettings
 from relapet.preprocessing.names import Names
 from relapet.preprocessing.provenance import is_up_to_date
@@ -60,6 +61,10 @@ class PreprocessConfig(Settings):
     )
     force: bool = Field(False, description="process again what is done and unchanged")
     n_procs: int = Field(1, ge=1, description="visits at a time")
+    apart: bool = Field(
+        False,
+        description="work in another process also one visit at a time, so that Ctrl-C is answered at once",
+    )
 
     @model_validator(mode="after")
     def _smooths_to_what_is_coarser(self) -> Self:
@@ -109,6 +114,11 @@ def preprocess(
     visits = choose_visits(all_visits, participants, Path(bids), sessions)
     refuse_inside(out, bids)
     require_empty_or_own(out, lambda folder: is_made_by_relapet(folder, _NAME), _NAME)
+    if read_description(Path(bids)).get("DatasetType") == "derivative":
+        raise InputError(
+            f"{bids} is a derivative, as its {DESCRIPTION} says, and no raw data set; train and synthesize from it as "
+            "it is, or give the raw scans."
+        )
     out = prepare_output_folder(Path(out))
     # One visit at a time may use every core; of several, each process has one thread.
     os.environ.setdefault("ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS", str(os.cpu_count() or 1))
@@ -116,6 +126,7 @@ def preprocess(
     scans = (path for visit in visits for path in visit.folder(Path(bids), "anat").glob("*_T1w.nii*"))
     said = {"Simulated": True} if is_simulated(Path(bids), scans) else {}
     write_dataset_description(out, _NAME, {"raw": Path(bids)}, **said)
+    messages.say(f"{counted(len(visits), 'visit')}; what is done to each is told in {out / 'logs'}.")
     results: dict[str, VisitResult] = {}
     with messages.track("preprocess", len(visits)) as advance:
         for result in _each(visits, Path(bids), out, config):
@@ -138,12 +149,11 @@ def preprocess(
 def _each(visits: list[Visit], bids: Path, out: Path, config: PreprocessConfig) -> Iterator[VisitResult]:
     def killed(index: int) -> VisitResult:
         stem = visits[index].stem
-        return VisitResult(
-            stem, (f"{stem}: a process was killed, probably for memory; use a smaller `n_procs`.",)
-        )
+        mend = "use a smaller `n_procs`" if config.n_procs > 1 else "use a machine with more"
+        return VisitResult(stem, (f"{stem}: a process was killed, probably for memory; {mend}.",))
 
     work = partial(_nth, visits, bids, out, config)
-    for _, result in each_index(work, len(visits), config.n_procs, killed):
+    for _, result in each_index(work, len(visits), config.n_procs, killed, config.apart):
         yield result
 
 

@@ -161,7 +161,7 @@ def _pet(
     write_image(names.visit.pet(names.root, tracer), suvr, settings.grid.affine, sidecar)
     draw_overlay(
         mri.t1w, in_t1w / mean, tracer.display_window, mri.own_brain, names.picture(f"4pet{tracer.label}"),
-        f"{tracer.ligand}, SUVr, over the T1w",
+        f"{tracer.name}, SUVr, over the T1w",
     )  # fmt: skip
     return record
 

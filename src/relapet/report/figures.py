@@ -57,7 +57,7 @@ def metric_boxes(image_metrics: pd.DataFrame, metric: str, tracers: list[TracerS
             for number, (method, look) in enumerate(looks.items()):
                 if method in values.index.get_level_values("method"):
                     _box(ax, values.loc[method].to_numpy(np.float64), number, look)
-            ax.set(title=f"{tracer.label}, n = {rows['subject'].nunique()}", xlabel=f"{spec.title}{unit}")
+            ax.set(title=f"{tracer.name}, n = {rows['subject'].nunique()}", xlabel=f"{spec.title}{unit}")
             ax.set_yticks(range(len(looks)), [method_label(method) for method in looks])
             ax.set_ylim(len(looks) - 0.4, -0.6)
         return figure
@@ -107,7 +107,7 @@ def coverage_plot(tables: dict[str, pd.DataFrame], tracers: list[TracerSpec], me
                 rows = table[table["tracer"] == tracer.name]
                 counts.append(f"{name}: n = {rows['n'].max()}")
                 _coverage(ax, rows, name, number)
-            ax.set_title(f"{tracer.label}\n{', '.join(counts)}", fontsize=7)
+            ax.set_title(f"{tracer.name}\n{', '.join(counts)}", fontsize=7)
             ax.set(xlabel="Nominal coverage")
             ax.set(xlim=(0.4, 1.0), ylim=(0, 1.03))
         axes[0].set_ylabel("Empirical coverage")
@@ -143,7 +143,7 @@ def sample_mean_plot(curve: pd.DataFrame, tracers: list[TracerSpec], method: str
             if rows.empty:
                 continue
             colour = PALETTE[number % len(PALETTE)]
-            label = f"{tracer.label} (n = {rows['n'].iloc[0]} subjects)"
+            label = f"{tracer.name} (n = {rows['n'].iloc[0]} subjects)"
             ax.plot(
                 rows["n_samples"],
                 rows["mae"],
@@ -184,7 +184,7 @@ def spectrum_plot(spectra: pd.DataFrame, tracers: list[TracerSpec]) -> Figure:
                     line |= {"markersize": 2.8, "markevery": 3, "label": method_label(method)}
                     axes[0, column].plot(powers.index, powers[method], **line)
                     axes[1, column].plot(powers.index, powers[method] - powers[MEASURED], **line)
-            axes[0, column].set_title(f"{tracer.label}, n = {rows['n'].max()}")
+            axes[0, column].set_title(f"{tracer.name}, n = {rows['n'].max()}")
             axes[1, column].set_xlabel("Spatial frequency (cycles/mm)")
         axes[0, 0].set_ylabel("Power (dB)")
         axes[1, 0].set_ylabel("Minus measured (dB)")

@@ -92,7 +92,7 @@ def _of_methods(result: Evaluation, tracers: list[TracerSpec]) -> Iterator[Drawn
 
 def _of_one(result: Evaluation, tracer: TracerSpec, method: str) -> Iterator[Drawn]:
     """Figures of one method and tracer."""
-    end = f"trc-{tracer.label}_method-{_plain(method)}.png"
+    end = f"tracer-{tracer.name}_method-{_plain(method)}.png"
     rows = result.tables["agreement"]
     rows = rows[(rows["tracer"] == tracer.name) & (rows["method"] == method)]
     if set(tracer.composites) & set(rows["voi"]):

@@ -122,8 +122,8 @@ def _columns(
     columns = [_Column(name, image, "gray", _mri_window(image, brain)) for name, image in mri.items()]
     suvr = tracer.display_window
     if real is not None:
-        columns.append(_Column(f"Measured {tracer.label}", real, _PET_MAP, suvr))
-    columns.append(_Column(f"Synthetic {tracer.label}", synthetic, _PET_MAP, suvr))
+        columns.append(_Column(f"Measured {tracer.name}", real, _PET_MAP, suvr))
+    columns.append(_Column(f"Synthetic {tracer.name}", synthetic, _PET_MAP, suvr))
     if real is not None:
         reach = (tracer.display_window[1] - tracer.display_window[0]) / 4
         difference = np.where(brain, synthetic - real, np.nan)  # NaN is not drawn

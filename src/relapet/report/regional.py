@@ -37,7 +37,7 @@ def voi_scatter(
     """
     agreed = _agreement(agreement, tracer, method, names)
     with house_style():
-        title = f"Regional {tracer.label} SUVr: {method_label(method)} against measured"
+        title = f"Regional {tracer.name} SUVr: {method_label(method)} against measured"
         figure, axes = _grid(len(agreed), title, 2.6)
         for ax, row in zip(axes, agreed.to_dict("records"), strict=False):
             real, synthetic = _points(voi, tracer, method, row["voi"])
@@ -62,7 +62,7 @@ def bland_altman(
     """
     agreed = _agreement(agreement, tracer, method, names)
     with house_style():
-        title = f"Bland-Altman: regional {tracer.label} SUVr, {method_label(method)} minus measured"
+        title = f"Bland-Altman: regional {tracer.name} SUVr, {method_label(method)} minus measured"
         figure, axes = _grid(len(agreed), title, 2.1)
         for ax, row in zip(axes, agreed.to_dict("records"), strict=False):
             real, synthetic = _points(voi, tracer, method, row["voi"])
@@ -97,7 +97,7 @@ def composite_correlations(agreement: pd.DataFrame, tracers: list[TracerSpec]) -
             _correlations(ax, part, names, looks)
             low = float(np.nanmin([*part["ci_low"], 0.0]))
             ax.set(
-                title=f"{tracer.label}, {_count_text(part['n'])}", xlabel="Pearson r", xlim=(low - 0.03, 1.03)
+                title=f"{tracer.name}, {_count_text(part['n'])}", xlabel="Pearson r", xlim=(low - 0.03, 1.03)
             )
         method_legend(figure, looks)
         return figure

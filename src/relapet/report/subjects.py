@@ -50,7 +50,7 @@ def draw_subject(real: Path, synthetic: Path, subject: str, tracer: TracerSpec, 
         raise InputError(f"{synthetic} has no subject {subject}; check the label.")
     visit = visits[0]
     shown = "measured and synthetic" if visit.pet(real, tracer).is_file() else "synthetic"
-    figure = panel_of_visit(real, synthetic, visit, tracer, f"{visit.stem}: {shown} {tracer.ligand} PET")
+    figure = panel_of_visit(real, synthetic, visit, tracer, f"{visit.stem}: {shown} {tracer.name} PET")
     return save_figure(figure, folder / f"{visit.stem}_trc-{tracer.label}_desc-synth.png")
 
 

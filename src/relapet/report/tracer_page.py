@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from relapet.evaluation.matching import TRACER_MEAN
 from relapet.evaluation.results import VOI_MAE
 from relapet.evaluation.scores.image_metrics import METRICS
 from relapet.evaluation.statistics import MIN_SUBJECTS
+from relapet.evaluation.trees import TRACER_MEAN
 from relapet.report.text import cell, number, p_value, table
 
 _MAIN = ("psnr", "ssim", "mae", VOI_MAE)
@@ -20,7 +20,7 @@ def tracer_page(name: str, content: dict[str, Any]) -> list[str]:
     """Lines of what summary.json holds of a tracer."""
     low, high = content["suvr_window"]
     methods = content["methods"]
-    lines = [f"## {name} (trc-{content['label']})", ""]
+    lines = [f"## {name}", ""]
     lines += [f"SUVr window {low:g} to {high:g} (data range of PSNR and SSIM); {content['n']} subjects.", ""]
     if content["n"] < MIN_SUBJECTS:
         lines += [f"With fewer than {MIN_SUBJECTS} subjects there is no correlation, interval or test.", ""]

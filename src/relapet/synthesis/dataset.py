@@ -9,11 +9,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from relapet.errors import InputError
-from relapet.files import require_empty_or_own, visible
-from relapet.imaging.bids import training_mean_path, write_dataset_description
+from relapet.errors import InputError, SubjectError
+from relapet.files import require_empty_or_own, sha256, visible
+from relapet.imaging.bids import Visit, training_mean_path, write_dataset_description
+from relapet.imaging.derivatives import find_mni_images
 from relapet.imaging.descriptions import is_made_by_relapet, read_description
 from relapet.imaging.nifti import save_volume
+from relapet.messages import Messages, counted
 from relapet.synthesis.synthesizer import Synthesizer
 from relapet.tracers import TracerSpec
 from relapet.types import Json
@@ -36,6 +38,27 @@ def require_folder_of_model(out: Path, synthesizer: Synthesizer) -> None:
                 "another folder."
             )
     require_empty_or_own(out, lambda _: isinstance(held, dict), "relapet synthesize")
+
+
+def warn_of_trained_on(
+    source: Path, visits: Sequence[Visit], synthesizer: Synthesizer, messages: Messages
+) -> None:
+    """Say how many participants are those that the model was trained or validated on, as their MRI's bytes show."""
+    checksums = set(synthesizer.manifest.checksums.values())
+    everyone, seen = {visit.subject for visit in visits}, set()
+    for visit in visits:
+        try:
+            found = find_mni_images(source, visit)
+            digests = {sha256(path) for path in (found.t1w, found.flair) if path is not None}
+        except (SubjectError, OSError):
+            continue  # synthesis itself names what it cannot read
+        if digests & checksums:
+            seen.add(visit.subject)
+    if seen:
+        messages.warn(
+            f"The model was trained or validated on {len(seen)} of the {counted(len(everyone), 'participant')}, so "
+            "their maps flatter it and cannot be evaluated; `split` test takes those that were held out."
+        )
 
 
 def write_dataset_files(
@@ -68,5 +91,6 @@ def _model(synthesizer: Synthesizer) -> Json:
         "WeightsSHA256": run.weights_sha256(),
         **({"TrainedOn": manifest.trained_on} if manifest.trained_on else {}),
         "TrainingParticipants": [*manifest.split.get("train", []), *manifest.split.get("validation", [])],
+        "TestParticipants": manifest.split.get("test", []),
         "TrainingChecksums": sorted(set(manifest.checksums.values())),
     }

@@ -25,7 +25,13 @@ from relapet.imaging.nifti import load_volume, open_image, read_voxels
 from relapet.imaging.template_space import bring_to_grid
 from relapet.imaging.transforms import load_ants
 from relapet.messages import Messages, Silent
-from relapet.synthesis.dataset import NOTICE, SIMULATED_NOTICE, require_folder_of_model, write_dataset_files
+from relapet.synthesis.dataset import (
+    NOTICE,
+    SIMULATED_NOTICE,
+    require_folder_of_model,
+    warn_of_trained_on,
+    write_dataset_files,
+)
 from relapet.synthesis.native import bring_native, native_place
 from relapet.synthesis.outputs import AddIntervals, remove_stale, template_place, write_synthesis
 from relapet.synthesis.sample_config import SampleConfig
@@ -35,6 +41,8 @@ from relapet.types import Affine, Json
 
 OUTPUT_SPACES = ("MNI", "native")
 """Where maps can be written: the model's template grid, and the T1w's own grid."""
+SPLITS = ("test", "validation", "train")
+"""Participants of a run by what its training did with them: held out, validated on, trained on."""
 MEAN_OVER_SAMPLES = "mean over samples"
 """How a sidecar calls a map that depends on how many samples are drawn, and from which noise."""
 MEAN_IN_ONE_CALL = "the model's own conditional mean, in one call"
@@ -59,12 +67,18 @@ class Request:
     sample: SampleConfig
     participants: tuple[str, ...] | None = None
     """Labels, with or without sub-; all where None."""
+    split: str | None = None
+    """Of `SPLITS`: those participants of the run's training, in place of ``participants``."""
     spaces: tuple[str, ...] = ("MNI",)
     """Of `OUTPUT_SPACES`."""
     intervals: AddIntervals | None = None
-    """Intervals of the VOI tables in MNI space, of a calibration made with the same sampler settings."""
+    """Intervals of the VOI tables, of a calibration made with the same sampler settings."""
 
     def __post_init__(self) -> None:
+        if self.split is not None and self.split not in SPLITS:
+            raise InputError(f"`split` is {self.split!r}; give one of {', '.join(SPLITS)}.")
+        if self.split is not None and self.participants is not None:
+            raise InputError("`split` and `participants` both say who is synthesized; give one of them.")
         unknown = [space for space in self.spaces if space not in OUTPUT_SPACES]
         if unknown or not self.spaces:
             raise InputError(
@@ -80,7 +94,7 @@ def synthesize_dataset(
     Raises InputError where the call as a whole is unusable: nothing is written then.
     """
     messages = messages or Silent()
-    visits = choose_visits(find_visits(source), request.participants, source)
+    visits = choose_visits(find_visits(source), _participants(request, synthesizer), source)
     refuse_inside(out, source)
     require_folder_of_model(out, synthesizer)
     if "native" in request.spaces:
@@ -92,6 +106,8 @@ def synthesize_dataset(
             f"The method {synthesizer.manifest.method} gives one map a tracer, so there is one sample, not "
             f"{request.sample.count}."
         )
+    if request.split is None:
+        warn_of_trained_on(source, visits, synthesizer, messages)
     prepare_output_folder(out)
     write_dataset_files(source, out, synthesizer, request.tracers)
     done, failed = [], {}
@@ -110,6 +126,17 @@ def synthesize_dataset(
                 messages.warn(failed[visit.stem])
             advance(number, visit.stem)
     return Outcome(tuple(done), failed)
+
+
+def _participants(request: Request, synthesizer: Synthesizer) -> Sequence[str] | None:
+    if request.split is None:
+        return request.participants
+    participants = synthesizer.manifest.split.get(request.split)
+    if not participants:
+        raise InputError(
+            f"{synthesizer.run.manifest} names no {request.split} participant under split; name participants instead."
+        )
+    return participants
 
 
 def _check_native(source: Path, visits: Sequence[Visit]) -> None:
@@ -155,7 +182,8 @@ def _synthesize_visit(
         if back is not None and native is not None:
             more = [_uri(source, path) for path in (back.t1w, back.transform, back.mask)]
             own = {**sidecar, "Sources": [*sidecar["Sources"], *more]}
-            written |= write_synthesis(out, visit, bring_native(synthesis, back, ready.fit), native, own)
+            moved = bring_native(synthesis, back, ready.fit)
+            written |= write_synthesis(out, visit, moved, native, own, request.intervals)
         remove_stale(out, visit, synthesis.tracer, written)
     mask = visit.mask(out, NATIVE_SPACE)
     if back is not None:

@@ -107,7 +107,7 @@ def give_linear_prior(
     stored = FittedPrior.from_arrays(run.read_prior())
     maps = LinearPrior(run.cache, sha256(run.prior), training.tracers)
     names = [tracer.name for tracer in training.tracers]
-    with messages.track("prior", len(training.visits) + len(validation.visits)) as advance:
+    with messages.track("apply the prior", len(training.visits) + len(validation.visits)) as advance:
         for i, files in enumerate(training.visits):
             for case in cases:
                 mri = withhold(_Scans(training).mri(i), case)

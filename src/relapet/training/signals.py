@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
+ANSWER_SECONDS = 2.0
+"""A step that ends sooner needs no word that it is waited for."""
+_WAITING = "Training stops after this step, which is then saved; stop it again to lose the step."
 
 
 @dataclass
@@ -20,8 +23,10 @@ class StopRequest:
 
 
 @contextmanager
-def stop_requests() -> Iterator[StopRequest]:
+def stop_requests(tell: Callable[[str], None]) -> Iterator[StopRequest]:
     """Note the first SIGTERM or SIGINT instead of dying of it; a second one acts as it would have before.
+
+    Where the work does not end within `ANSWER_SECONDS` of it, ``tell`` is told that it will.
 
     Outside the main thread Python takes no handlers: then nothing is noted.
     """
@@ -30,6 +35,9 @@ def stop_requests() -> Iterator[StopRequest]:
         yield request
         return
     before = {number: signal.getsignal(number) for number in _SIGNALS}
+    # Not from the handler, which may interrupt whatever writes to the terminal.
+    answer = threading.Timer(ANSWER_SECONDS, tell, (_WAITING,))
+    answer.daemon = True
 
     def restore() -> None:
         for number, handler in before.items():
@@ -38,6 +46,7 @@ def stop_requests() -> Iterator[StopRequest]:
     def note(number: int, frame: FrameType | None) -> None:
         request.received = signal.Signals(number)
         restore()
+        answer.start()
 
     for number in _SIGNALS:
         signal.signal(number, note)
@@ -45,3 +54,4 @@ def stop_requests() -> Iterator[StopRequest]:
         yield request
     finally:
         restore()
+        answer.cancel()

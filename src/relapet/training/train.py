@@ -170,7 +170,7 @@ def _train(
 ) -> signal.Signals | None:
     """Run the phases; the signal that ended them before the budget did, None where none did."""
     first = trainer.fabric.is_global_zero
-    with stop_requests() as request, messages.track("train", 1.0) as advance:
+    with stop_requests(messages.warn) as request, messages.track("train", 1.0) as advance:
         hooks = _Hooks(trainer, material, run, options, messages, advance)
         try:
             done = trainer.run(hooks.bundle(request) if first else _silent(request))

@@ -85,6 +85,7 @@ def test_info_obeys_quiet_before_and_after_its_name(capsys: pytest.CaptureFixtur
     "call", [["info", "presets", "demo"], ["train", "none", "run", "--preset", "demo", "--dry-run"]]
 )
 def test_no_setting_s_name_is_cut(call: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    from relapet.cli.command import as_set
     from relapet.config import describe, load_config
 
     assert main(call) == 0
@@ -92,8 +93,26 @@ def test_no_setting_s_name_is_cut(call: list[str], capsys: pytest.CaptureFixture
     assert "…" not in said
     for key, value, meaning in describe(load_config("demo")):
         assert f"{key} " in said
-        assert str(value) in said
+        assert f"{key} {as_set(value)} " in " ".join(said.split())
         assert meaning in said
+
+
+def test_what_is_shown_of_a_setting_can_be_given_to_set() -> None:
+    from relapet.cli.command import as_set
+    from relapet.config import describe, load_config
+
+    given = ["data.tracers=[tau,pib]", "train.seconds=null", "data.grid=8mm"]
+    config = load_config("fast", settings=given)
+    shown = [f"{key}={as_set(value)}" for key, value, _ in describe(config) if not isinstance(value, dict)]
+    assert set(given) < set(shown)
+    assert load_config("fast", settings=shown) == config
+
+
+def test_a_tracer_is_shown_in_words(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["info", "tracers", "flortaucipir"]) == 0
+    said = capsys.readouterr().out
+    assert not any(sign in said for sign in ("{'", "('", "None"))
+    assert "AV-1451, [18F]AV1451" in said
 
 
 @pytest.mark.parametrize(
@@ -105,6 +124,7 @@ def test_no_setting_s_name_is_cut(call: list[str], capsys: pytest.CaptureFixture
         (["simulate", ""], "An argument is empty"),
         (["simulate", "out", "--subjects", "[x]"], "--subjects is '[x]'; give a whole number."),
         (["nothing"], "nothing"),
+        (["evalute"], "Did you mean 'evaluate'? See relapet --help."),
         (
             ["preprocess", ".", "out", "participant", "--fwhm", "8"],
             "--fwhm needs the scanner's own resolution",

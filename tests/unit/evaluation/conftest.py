@@ -94,13 +94,15 @@ class Trees:
         maps: Maps,
         method: str | None = None,
         checksums: list[str] | None = None,
+        **model: object,
     ) -> Path:
-        """A synthetic tree of what ``maps(visit, tracer)`` gives; None leaves the map out."""
+        """A synthetic tree of what ``maps(visit, tracer)`` gives (None leaves the map out); ``model`` describes it."""
         for visit, tracer in product(cohort.visits, cohort.tracers):
             volume = maps(visit, tracer)
             if volume is not None:
                 save_volume(visit.pet(root, get_tracer(tracer), "synth"), volume, cohort.grid.affine)
-        model = {} if checksums is None else {"TrainingChecksums": checksums}
+        if checksums is not None:
+            model["TrainingChecksums"] = checksums
         if method:
             write_dataset_description(root, "test", [], RelapetModel={"Method": method, **model})
         return root

@@ -16,8 +16,9 @@ FAST = EvaluationConfig(bootstrap=200)
 def test_a_subject_whose_pet_was_trained_on_is_an_error_before_anything_is_written(cohort, trees, tmp_path):
     seen = [sha256(cohort.visits[i].pet(cohort.root, get_tracer("tau"))) for i in (1, 4)]
     root = trees.synthetic(tmp_path / "s", cohort, cohort.halfway, "rela", seen)
-    with pytest.raises(InputError, match="trained on measured PET of sub-02, sub-05"):
+    with pytest.raises(InputError, match="trained on measured PET of sub-02, sub-05; name others") as caught:
         evaluate(cohort.root, [root], tmp_path / "out", FAST)
+    assert str(caught.value).endswith("in `participants`: sub-01, sub-03, sub-04, sub-06 and 6 more.")
     assert not (tmp_path / "out").exists()
     held_out = EvaluationConfig(bootstrap=50, participants=("sub-01", "03", "04"))
     result = evaluate(cohort.root, [root], tmp_path / "out", held_out)
@@ -62,15 +63,80 @@ def test_a_tracer_on_one_side_only_is_named_as_skipped(small, trees, tmp_path):
     assert "pib: no synthetic map" in write_summary(result).read_text()
 
 
-def test_trees_of_one_method_go_by_their_folders(small, trees, tmp_path):
+def test_split_test_takes_those_whom_every_model_held_out(cohort, trees, tmp_path):
+    seen = [sha256(cohort.visits[1].pet(cohort.root, get_tracer("tau")))]
+    others = [visit.subject for visit in cohort.visits if visit.subject != "02"]
+    roots = [
+        trees.synthetic(tmp_path / name, cohort, cohort.halfway, name, seen, TestParticipants=held_out)
+        for name, held_out in (("a", others), ("b", others[2:]))
+    ]
+    with pytest.raises(
+        InputError, match=r"`split` test takes those that were held out, sub-01, sub-03, .* and 7 more"
+    ):
+        evaluate(cohort.root, roots[:1], tmp_path / "out", FAST)
+    result = evaluate(cohort.root, roots, tmp_path / "out", EvaluationConfig(bootstrap=20, split="test"))
+    assert set(result.tables["image_metrics"]["subject"]) == {f"sub-{subject}" for subject in others[2:]}
+
+
+def test_who_is_held_out_must_be_known_and_there(small, trees, tmp_path):
+    measured, root = small
+    held_out = EvaluationConfig(bootstrap=20, split="test")
+    with pytest.raises(InputError, match="does not say whom its model held out"):
+        evaluate(measured.root, [root], tmp_path / "out", held_out)
+    seen = [sha256(visit.pet(measured.root, get_tracer("tau"))) for visit in measured.visits]
+    told = trees.synthetic(tmp_path / "t", measured, measured.visible, "rela", seen, TestParticipants=["77"])
+    with pytest.raises(InputError, match="no measured SUVr map of the chosen participants"):
+        evaluate(measured.root, [told], tmp_path / "out", held_out)
+    with pytest.raises(InputError, match="no other participant, so synthesize held-out ones"):
+        evaluate(measured.root, [told], tmp_path / "out", FAST)
+    broken = trees.synthetic(tmp_path / "b", measured, measured.visible, "rela", [], TestParticipants=5)
+    with pytest.raises(InputError, match="TestParticipants is no list of words"):
+        evaluate(measured.root, [broken], tmp_path / "out", FAST)
+    with pytest.raises(InputError, match="`split` and `participants` both"):
+        EvaluationConfig(split="test", participants=("01",))
+    with pytest.raises(InputError, match="`split` is 'train'; give one of 'test'"):
+        EvaluationConfig(split="train")
+
+
+def test_trees_of_one_method_go_by_method_and_run_then_by_method_and_folder(small, trees, tmp_path):
+    measured, root = small
+    make = lambda folder, **model: trees.synthetic(  # noqa: E731
+        tmp_path / folder, measured, measured.halfway, "rela", [], **model
+    )
+    first, second = make("x", Name="run 1"), make("y", Name="run 2")
+    third, fourth = make("s2", Name="same"), make("other/s2", Name="same")
+    result = evaluate(measured.root, [root, first, second, third, fourth], tmp_path / "out", FAST)
+    assert result.summary["inputs"]["synthetic"] == {
+        "rela-s": str(root),
+        "rela-run-1": str(first),
+        "rela-run-2": str(second),
+        "rela-s2": str(third),
+        "rela-s2-2": str(fourth),
+    }
+    assert any(f"{first} is called rela-run-1" in note for note in result.summary["notes"])
+    mae = result.tables["image_metrics"].groupby("method")["mae"].mean()
+    assert mae["rela-s"] < mae["rela-s2"] == mae["rela-s2-2"]
+
+
+def test_trees_are_called_as_the_user_says(small, trees, tmp_path):
     measured, root = small
     second = trees.synthetic(tmp_path / "s2", measured, measured.halfway, "rela", [])
-    third = trees.synthetic(tmp_path / "other" / "s2", measured, measured.halfway, "rela", [])
-    result = evaluate(measured.root, [root, second, third], tmp_path / "out", FAST)
-    first = root.name
-    assert result.summary["inputs"]["synthetic"] == {first: str(root), "s2": str(second), "s2-2": str(third)}
-    mae = result.tables["image_metrics"].groupby("method")["mae"].mean()
-    assert mae[first] < mae["s2"] == mae["s2-2"]
+    named = EvaluationConfig(bootstrap=20, names=("200 steps", "half"))
+    result = evaluate(measured.root, [root, second], tmp_path / "out", named)
+    assert result.summary["inputs"]["synthetic"] == {"200 steps": str(root), "half": str(second)}
+    assert set(result.tables["image_metrics"]["method"]) == {"200 steps", "half"}
+    for names, fault in (
+        (("one",), "`names` has 1 for 2 synthetic trees"),
+        (("one", "one"), "The name one is given twice"),
+        (("visible_ceiling", "half"), "reserved name; give another one in `names`"),
+    ):
+        with pytest.raises(InputError, match=fault):
+            evaluate(measured.root, [root, second], tmp_path / "none", EvaluationConfig(names=names))
+    for name in ("", "a\tb", "a|b", "-q", "x" * 61):
+        with pytest.raises(InputError, match=r"`names`: .* is no name"):
+            EvaluationConfig(names=(name,))
+    with pytest.raises(InputError, match=r"The synthetic tree .* is given twice"):
+        evaluate(measured.root, [root, root], tmp_path / "none", FAST)
 
 
 def test_a_tree_without_model_entry_goes_by_its_folder_and_says_what_is_unchecked(small, trees, tmp_path):

@@ -93,6 +93,12 @@ def test_heads_that_are_none_are_named_each(tmp_path, capsys):
     assert not list(out.glob("sub-*/**/*.nii.gz"))
 
 
+def test_a_derivative_is_not_taken_for_raw_scans(toy_source, tmp_path, capsys):
+    assert main(["preprocess", str(toy_source), str(tmp_path / "out"), "participant"]) == 2
+    assert "is a derivative, as its dataset_description.json says" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
 def sidecar(window, **change):
     start, end = window
     fields = {

@@ -234,7 +234,7 @@ def test_boxes_average_sessions_and_count_infinite_values(tables):
     first = (image["subject"] == "sub-00") & (image["method"] == "rela")
     image.loc[first, "psnr"] = np.inf
     figure = metric_boxes(image, "psnr", [TAU, PIB])
-    assert panel_titles(figure) == [f"AV1451, n = {N}", f"PIB, n = {N}"]
+    assert panel_titles(figure) == [f"tau, n = {N}", f"pib, n = {N}"]
     assert [text.get_text() for text in figure.axes[0].texts] == ["1 infinite"]
     assert figure.axes[0].get_xlabel() == "PSNR (dB)"
     points = [line for line in figure.axes[0].lines if line.get_marker() == "s"]

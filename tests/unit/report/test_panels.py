@@ -16,7 +16,7 @@ GRID = GRIDS["4mm"]
 
 @pytest.fixture(scope="module")
 def tracer() -> TracerSpec:
-    return get_tracer("pib").model_copy(update={"label": "TOY", "display_window": (0.5, 2.5)})
+    return get_tracer("pib").model_copy(update={"name": "toy", "display_window": (0.5, 2.5)})
 
 
 @pytest.fixture(scope="module")
@@ -42,14 +42,14 @@ def _texts(figure: Figure) -> str:
 def test_columns_with_and_without_a_real_pet(images, tracer):
     full = subject_panel(**images, tracer=tracer, affine=GRID.affine, title="sub-01")
     titles = [axes.get_title() for axes in _tiles(full) if axes.get_title()]
-    assert titles == ["T1w", "FLAIR", "Measured TOY", "Synthetic TOY", "Synthetic − measured"]
+    assert titles == ["T1w", "FLAIR", "Measured toy", "Synthetic toy", "Synthetic − measured"]
     assert len(_tiles(full)) == 4 * 5
     patient = subject_panel(**{**images, "real": None}, tracer=tracer, affine=GRID.affine, title="sub-01")
     titles = [axes.get_title() for axes in _tiles(patient) if axes.get_title()]
-    assert titles == ["T1w", "FLAIR", "Synthetic TOY"]
+    assert titles == ["T1w", "FLAIR", "Synthetic toy"]
     assert "not for clinical use" in _texts(patient)
     alone = subject_panel(**{**images, "flair": None}, tracer=tracer, affine=GRID.affine, title="sub-01")
-    assert [axes.get_title() for axes in _tiles(alone)[:2]] == ["T1w", "Measured TOY"]
+    assert [axes.get_title() for axes in _tiles(alone)[:2]] == ["T1w", "Measured toy"]
 
 
 def test_display_window_and_symmetric_difference(images, tracer):

@@ -30,7 +30,7 @@ def test_subject_drawn_from_its_trees(tmp_path: Path):
     path = draw_subject(tmp_path, tmp_path, "01", TAU, tmp_path / "figures")
     assert path == tmp_path / "figures" / "sub-01_trc-AV1451_desc-synth.png"
     with Image.open(path) as image:
-        assert image.info["Title"] == "sub-01: synthetic [18F]flortaucipir (AV-1451, T807) PET"
+        assert image.info["Title"] == "sub-01: synthetic tau PET"
     with pytest.raises(InputError, match="no subject 02"):
         draw_subject(tmp_path, tmp_path, "02", TAU, tmp_path)
 
@@ -42,10 +42,10 @@ def test_panel_from_files(tmp_path: Path):
         save_volume(path, 100 * brain, grid.affine)
     save_volume(visit.pet(tmp_path, TAU, "synth"), 1.5 * brain, grid.affine)
     figure = panel_of_visit(tmp_path, tmp_path, visit, TAU, "sub-01")
-    assert "Measured AV1451" not in panel_titles(figure)
+    assert "Measured tau" not in panel_titles(figure)
     save_volume(visit.pet(tmp_path, TAU), brain, grid.affine)
     figure = panel_of_visit(tmp_path, tmp_path, visit, TAU, "sub-01")
-    assert panel_titles(figure)[2:4] == ["Measured AV1451", "Synthetic AV1451"]
+    assert panel_titles(figure)[2:4] == ["Measured tau", "Synthetic tau"]
     visit.t1w(tmp_path).unlink()
     assert panel_titles(panel_of_visit(tmp_path, tmp_path, visit, TAU, "sub-01"))[0] == "FLAIR"
     save_volume(visit.flair(tmp_path), brain[1:], grid.affine)

@@ -19,7 +19,10 @@ from relapet.imaging.grid import GRIDS, SPACE
 from relapet.imaging.nifti import save_volume
 from relapet.imaging.template import load_atlas, load_template
 from relapet.preprocessing.names import Names
+from relapet.synthesis.synthesize import Request, synthesize_dataset
+from relapet.synthesis.synthesizer import Synthesizer
 from relapet.tracers import get_tracer
+from relapet.types import Json
 
 TAU, VISIT, GRID = get_tracer("tau"), Visit("01"), GRIDS["8mm"]
 
@@ -98,6 +101,31 @@ def test_native_maps_are_the_model_s_maps_interpolated_once(
     sd = np.asarray(nib.load(VISIT.pet(out, TAU, "synthstd", NATIVE_SPACE)).dataobj)
     assert sd[deep].max() > 0
     assert len(pd.read_csv(VISIT.voi_table(out, TAU, "synthsamples", NATIVE_SPACE), sep="\t").columns) == 4
+
+
+class Wide:
+    """Intervals of 0.2 SUVr."""
+
+    def add(self, tracer: str, table: pd.DataFrame) -> tuple[pd.DataFrame, Json]:
+        return table.assign(low=table["mean"] - 0.1, high=table["mean"] + 0.1), {"IntervalLevel": 0.8}
+
+
+def test_the_native_table_has_what_the_other_has(native_source: Path, tiny_run: Path, tmp_path: Path) -> None:
+    synthesizer = Synthesizer.from_run(tiny_run)
+    sample = synthesizer.sample.changed(steps=1, count=2)
+    request = Request(
+        (synthesizer.tracer("tau"),), sample, ("01",), spaces=("MNI", "native"), intervals=Wide()
+    )
+    assert synthesize_dataset(native_source, tmp_path / "out", synthesizer, request).failed == {}
+    paths = [VISIT.voi_table(tmp_path / "out", TAU, "synth", space) for space in (SPACE, NATIVE_SPACE)]
+    template, native = (pd.read_csv(path, sep="\t") for path in paths)
+    assert list(native.columns) == list(template.columns)
+    assert list(native.columns[-2:]) == ["low", "high"]
+    np.testing.assert_allclose(native["high"] - native["mean"], 0.1, atol=1e-5)
+    assert [json.loads(path.with_suffix(".json").read_text())["IntervalLevel"] for path in paths] == [
+        0.8,
+        0.8,
+    ]
 
 
 def test_the_native_mask_and_sidecar_lead_to_the_t1w(

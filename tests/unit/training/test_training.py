@@ -8,6 +8,7 @@ import re
 import shutil
 import signal
 import threading
+import time
 from collections.abc import Mapping
 from contextlib import nullcontext
 from pathlib import Path
@@ -219,13 +220,26 @@ def test_outside_the_main_thread_training_takes_no_signals() -> None:
     found: list[Any] = []
 
     def work() -> None:
-        with stop_requests() as request:
+        with stop_requests(pytest.fail) as request:
             found.append(request.received)
 
     thread = threading.Thread(target=work)
     thread.start()
     thread.join()
     assert found == [None]
+
+
+def test_a_step_that_takes_long_is_not_waited_for_in_silence(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("relapet.training.signals.ANSWER_SECONDS", 0.1)
+    said: list[str] = []
+    for wait, told in ((0.0, 0), (1.0, 1)):
+        with stop_requests(said.append) as request:
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(wait)
+            assert request.received == signal.SIGINT
+        time.sleep(0.3)
+        assert len(said) == told
+    assert "stops after this step" in said[0]
 
 
 def test_a_run_killed_before_its_first_checkpoint_starts_from_the_beginning(
@@ -281,7 +295,7 @@ def test_validation_draws_each_tracer_and_uses_few_steps(toy_source: Path, tmp_p
         run = api.train(config, toy_source, tmp_path)
     assert calls == 3 * 2  # three pairs, two steps each
     names = sorted(path.name for path in run.figures.glob("*.png"))
-    assert names == [f"trc-{label}_step-000000001.png" for label in ("AV1451", "PBR28", "PIB")]
+    assert names == [f"tracer-{name}_step-000000001.png" for name in ("pbr28", "pib", "tau")]
     assert "mae/tau" in run.log.read_text()
 
 

@@ -8,10 +8,10 @@ from typing import Any, TypedDict
 import pandas as pd
 
 from relapet.evaluation.interface import Findings, Material
-from relapet.evaluation.matching import CEILINGS, TRACER_MEAN
 from relapet.evaluation.results import SUBJECT_METRICS, Results, goodness
 from relapet.evaluation.statistics import Sampling, bootstrap_difference, holm, paired_wilcoxon
 from relapet.evaluation.tables import TableSpec
+from relapet.evaluation.trees import CEILINGS, TRACER_MEAN
 
 TABLES = (
     TableSpec(

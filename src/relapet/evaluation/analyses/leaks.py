@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any, TypedDict
 
 from relapet.evaluation.interface import Findings, Material
-from relapet.evaluation.matching import CEILINGS
 from relapet.evaluation.results import Results, goodness
 from relapet.evaluation.scores.agreement import median_r_difference
 from relapet.evaluation.statistics import Interval, bootstrap_difference
 from relapet.evaluation.tables import TableSpec
+from relapet.evaluation.trees import CEILINGS
 from relapet.tracers import TracerSpec
 
 TABLES: tuple[TableSpec, ...] = ()
