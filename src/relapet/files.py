@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
+import os
+import re
 import shutil
 import stat
 import tempfile
@@ -14,6 +17,9 @@ from typing import Any
 
 from relapet.errors import InputError
 from relapet.locks import is_left_behind, temporary_name
+
+DISK = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG})
+"""What a full or closed disk answers."""
 
 
 @contextmanager
@@ -35,8 +41,22 @@ def atomic_path(path: Path) -> Iterator[Path]:
         yield temporary
         temporary.chmod(mode)
         temporary.replace(path)
+    except Exception as error:
+        number = _system_error(error)
+        if number in DISK:
+            # Whoever wrote: the user is told of the file that was to be written.
+            raise OSError(number, os.strerror(number), str(path)) from error
+        raise
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _system_error(error: Exception) -> int:
+    """The system's number of what went wrong, as an OSError or as compiled writers tell it; 0 where none does."""
+    if isinstance(error, OSError):
+        return error.errno or 0
+    told = re.search(r"\(os error (\d+)\)", str(error))
+    return int(told[1]) if told else 0
 
 
 @contextmanager
@@ -60,6 +80,25 @@ def remove_unfinished(folder: Path, alone: bool = False) -> None:
             shutil.rmtree(path, ignore_errors=True)
         else:
             path.unlink(missing_ok=True)
+
+
+@contextmanager
+def unless_refused(folder: Path, begun: Path | None = None) -> Iterator[None]:
+    """Where an InputError ends the work, an output folder that was not there before, or empty, goes again.
+
+    ``begun``: a file within it that says that there is work to keep.
+    """
+    folder = Path(folder)
+    before = folder.exists()
+    used = bool(visible(folder))
+    try:
+        yield
+    except InputError:
+        if not used and folder.is_dir() and not (begun is not None and begun.is_file()):
+            shutil.rmtree(folder)
+            if before:
+                folder.mkdir()
+        raise
 
 
 def write_text(path: Path, text: str) -> None:

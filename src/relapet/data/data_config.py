@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from relapet.data.augment import AugmentConfig
 from relapet.data.items import PetScaling
 from relapet.data.volumes import MriScaling
 from relapet.prior.config import PriorConfig
-from relapet.settings import Settings
+from relapet.settings import Distinct, Settings
+from relapet.tracers import get_tracer
 
 Modality = Literal["T1w", "FLAIR"]
 PriorName = Literal["none", "mean", "linear"]
@@ -20,7 +21,7 @@ class DataConfig(Settings):
     """Which volumes are trained on, and how they are split and varied."""
 
     tracers: tuple[str, ...] = Field(("pbr28", "pib", "tau"), min_length=1, description="tracers to learn")
-    inputs: tuple[Modality, ...] = Field(
+    inputs: Annotated[tuple[Modality, ...], Distinct] = Field(
         ("T1w", "FLAIR"), min_length=1, description="MRI that the model sees; one left out is background"
     )
     grid: Literal["1mm", "2.5mm", "3mm", "4mm", "8mm"] | None = Field(
@@ -44,6 +45,15 @@ class DataConfig(Settings):
     linear: PriorConfig = Field(PriorConfig(), description="fit of the linear prior")
     split_seed: int = Field(0, ge=0, description="seed of the split by subject")
     augment: AugmentConfig = Field(AugmentConfig(), description="variation of training pairs")
+
+    @field_validator("tracers")
+    @classmethod
+    def _are_known_and_distinct(cls, tracers: tuple[str, ...]) -> tuple[str, ...]:
+        names = [get_tracer(name).name for name in tracers]
+        for name, written in zip(names, tracers, strict=True):
+            if names.count(name) > 1:
+                raise ValueError(f"{written} is named twice; name each tracer once")
+        return tracers
 
     @model_validator(mode="after")
     def _withhold_only_one_of_two(self) -> Self:

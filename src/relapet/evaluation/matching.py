@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -19,12 +20,16 @@ from relapet.imaging.bids import (
     training_mean_path,
 )
 from relapet.imaging.derivatives import index_measured
+from relapet.settings import shortened
 from relapet.tracers import TracerSpec, load_tracers
 from relapet.types import Json
 
 TRACER_MEAN = "tracer_mean"
 CEILINGS = {"noise_ceiling": "noisefree", "visible_ceiling": "visible"}
 """Name of each ceiling, and the desc- of its maps below ``truth/`` of a simulated cohort."""
+
+_WORD = re.compile(r"[A-Za-z0-9][\w.+-]{0,39}", re.ASCII)
+"""What a method may be called."""
 
 ScanKey = tuple[Visit, str]
 """A visit and the name of a tracer."""
@@ -129,6 +134,10 @@ def _open_trees(roots: Sequence[Path], notes: list[str]) -> list[Tree]:
         if model.get("TrainedOn") == "simulated":
             notes.append(f"{method} ({root}) learned from simulated people, not from patients.")
         checksums = model.get("TrainingChecksums")
+        if checksums is not None and not (
+            isinstance(checksums, list) and all(isinstance(digest, str) for digest in checksums)
+        ):
+            raise InputError(f"{root / DESCRIPTION}: TrainingChecksums is no list of words; write it anew.")
         if checksums is None:
             notes.append(f"{root} does not say on which PET it was trained: leaks by file were not checked.")
         trees.append(Tree(root, method, maps, None if checksums is None else frozenset(checksums)))
@@ -137,11 +146,11 @@ def _open_trees(roots: Sequence[Path], notes: list[str]) -> list[Tree]:
 
 def _method_names(roots: Sequence[Path], notes: list[str]) -> dict[Path, str]:
     """What each tree's method is called: by its own word, or by the tree's folder where several say the same."""
-    said = {root: str(_model(root).get("Method") or root.resolve().name) for root in roots}
+    said = {root: _said_method(root) or _plain(root.resolve().name) for root in roots}
     often = Counter(said.values())
     names = {root: method for root, method in said.items() if often[method] == 1}
     for root in [root for root in said if root not in names]:
-        folder = name = root.resolve().name
+        folder = name = _plain(root.resolve().name)
         number = 1
         while name in names.values() or name in CEILINGS:
             number += 1
@@ -149,6 +158,21 @@ def _method_names(roots: Sequence[Path], notes: list[str]) -> dict[Path, str]:
         notes.append(f"{root} is called {name}, since other trees are of method {said[root]} too.")
         names[root] = name
     return {root: names[root] for root in said}
+
+
+def _plain(name: str) -> str:
+    """A folder's name as a method's: it stands in tables, pages and names of files."""
+    return re.sub(r"[^\w.+-]+", "-", name) or "synthetic"
+
+
+def _said_method(root: Path) -> str | None:
+    said = _model(root).get("Method")
+    if said is not None and (not isinstance(said, str) or not _WORD.fullmatch(said)):
+        raise InputError(
+            f"{root / DESCRIPTION} calls its method {shortened(said)}, which is no word of at most 40 letters, digits, "
+            "_, +, - and dots; correct it."
+        )
+    return said
 
 
 def _model(root: Path) -> Json:
