@@ -117,7 +117,8 @@ def read_json(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(Path(path).read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
-        raise InputError(f"{path} is not a readable JSON file ({error}); write it anew.") from error
+        reason = error.strerror if isinstance(error, OSError) else " ".join(str(error).split())
+        raise InputError(f"{path} is not a readable JSON file ({reason}); write it anew.") from error
     if not isinstance(content, dict):
         raise InputError(f"{path} holds no JSON object; write it anew.")
     return content

@@ -56,7 +56,7 @@ def read_table(
     try:
         table: pd.DataFrame = pd.read_csv(path, sep="\t", na_values=[NOT_AVAILABLE], **options)
     except (OSError, ValueError, RecursionError, OverflowError) as error:
-        reason = " ".join(str(error).split())
+        reason = error.strerror if isinstance(error, OSError) else " ".join(str(error).split())
         raise InputError(f"{path} is not a readable tab-separated table ({reason}); {mend}.") from error
     if not isinstance(table.index, pd.RangeIndex):
         raise InputError(f"{path} has rows with more cells than its header; {mend}.")
