@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
-import os
-import re
 import shutil
 import stat
 import tempfile
@@ -16,10 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from relapet.errors import InputError
-from relapet.locks import is_left_behind, temporary_name
-
-DISK = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG})
-"""What a full or closed disk answers."""
+from relapet.locks import disk_errors_named, is_left_behind, temporary_name
 
 
 @contextmanager
@@ -38,25 +32,12 @@ def atomic_path(path: Path) -> Iterator[Path]:
     )  # as the user's umask has it; some writers make private files
     temporary.unlink()  # so that a writer that writes nothing is found out
     try:
-        yield temporary
-        temporary.chmod(mode)
-        temporary.replace(path)
-    except Exception as error:
-        number = _system_error(error)
-        if number in DISK:
-            # Whoever wrote: the user is told of the file that was to be written.
-            raise OSError(number, os.strerror(number), str(path)) from error
-        raise
+        with disk_errors_named(path):
+            yield temporary
+            temporary.chmod(mode)
+            temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
-
-
-def _system_error(error: Exception) -> int:
-    """The system's number of what went wrong, as an OSError or as compiled writers tell it; 0 where none does."""
-    if isinstance(error, OSError):
-        return error.errno or 0
-    told = re.search(r"\(os error (\d+)\)", str(error))
-    return int(told[1]) if told else 0
 
 
 @contextmanager

@@ -19,7 +19,7 @@ import typer
 from relapet.cli.command import app
 from relapet.cli.words import option_words
 from relapet.errors import InputError, RelapetError, Stopped
-from relapet.files import DISK
+from relapet.locks import DISK
 from relapet.messages import plain_text
 from relapet.threads import wait_passively
 

@@ -218,6 +218,26 @@ def test_an_unreadable_visit_is_named_and_the_others_go_on(toy: Path, tmp_path: 
     assert str(path) in str(problems["sub-02"])
 
 
+def test_pet_that_is_no_suvr_and_a_cache_of_broken_numbers_are_not_trained_on(
+    toy: Path, tmp_path: Path
+) -> None:
+    from relapet.imaging.nifti import save_volume
+
+    visits, cache = index_derivative(toy)[:2], Cache(tmp_path, GRIDS["8mm"])
+    path = visits[0].pet["tau"]
+    save_volume(path, np.linspace(0, 1e6, 24**3).reshape(24, 24, 24), GRIDS["8mm"].affine)
+    problems: dict[str, str | None] = {}
+    good = fill_cache(visits, TRACERS, cache, problems.__setitem__)
+    assert [files.visit.subject for files in good] == ["02"]
+    assert "values up to 1e+06, which are no SUVr" in str(problems["sub-01"])
+    written = next(path for path in tmp_path.glob("*.npy") if np.load(path).ndim == 3)
+    broken = np.load(written)
+    broken[0, 0, 0] = np.nan
+    np.save(written, broken)
+    fill_cache(visits, TRACERS, Cache(tmp_path, GRIDS["8mm"]), problems.__setitem__)
+    assert np.isfinite(np.load(written)).all()
+
+
 def test_a_foreign_grid_is_named(toy: Path) -> None:
     from relapet.imaging.nifti import save_volume
 

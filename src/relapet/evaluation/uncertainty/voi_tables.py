@@ -43,6 +43,8 @@ def _read_table(path: Path) -> pd.DataFrame:
     frame = read_table(path, ("mean", "sd", "low", "high", "sample-*"), "synthesize it anew")
     if "name" not in frame:
         raise InputError(f"{path} lacks the column name; synthesize it anew.")
+    if frame["name"].isna().any():
+        raise InputError(f"{path} has a row without a name; synthesize it anew.")
     twice = frame["name"][frame["name"].duplicated()]
     if len(twice):
         raise InputError(f"{path} has several rows of the VOI {twice.iloc[0]}; synthesize it anew.")
