@@ -62,6 +62,8 @@ def disk_errors_named(path: Path) -> Iterator[None]:
 
 def _system_error(error: Exception) -> tuple[int, str]:
     """The system's number and words for what went wrong; 0 where nothing says so."""
+    if isinstance(error.__context__, OSError) and not isinstance(error, OSError):
+        return _system_error(error.__context__)  # as torch's writer raises its own over it
     if isinstance(error, OSError) and error.errno is not None:
         return error.errno, error.strerror or ""
     if isinstance(error, OSError) and _SHORT.fullmatch(str(error)):

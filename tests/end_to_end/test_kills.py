@@ -145,6 +145,20 @@ def test_a_full_disk_is_told_by_every_command(
     assert not hidden(out)
 
 
+def test_a_checkpoint_on_a_full_disk_names_its_file(tmp_path: Path) -> None:
+    # The limit is of the process, so it is another one.
+    code = (
+        "import resource, torch; from pathlib import Path; from relapet.training.checkpoint import save_checkpoint\n"
+        f"folder = Path({str(tmp_path)!r})\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))\n"
+        "try:\n    save_checkpoint(folder, 1, {'x': torch.zeros(100000)}, 2)\n"
+        "except OSError as error:\n    print(error.filename, error.strerror)\n"
+    )
+    done = subprocess.run([sys.executable, "-P", "-c", code], env=ENVIRONMENT, capture_output=True, text=True)
+    assert done.stdout.strip() == f"{tmp_path / 'step-000000001.pt'} File too large", done.stderr
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.fixture(scope="session")
 def calls(
     toy_source: Path,
