@@ -78,7 +78,11 @@ def breaches(call: Call, result: Result, root: Path, before: dict[str, str]) -> 
     if foreign != kept:
         changed = {name for name in kept.keys() | foreign.keys() if kept.get(name) != foreign.get(name)}
         found.append(f"files outside the output changed: {sorted(changed)[:5]}")
-    if left := [name for name in after if "/.tmp-" in f"/{name}" or name.endswith(".relapet-lock")]:
+    if left := [
+        name
+        for name in after.keys() - before.keys()
+        if "/.tmp-" in f"/{name}" or name.endswith(".relapet-lock")
+    ]:
         found.append(f"left behind: {left[:3]}")
     if result.status == 2:
         if after != before:

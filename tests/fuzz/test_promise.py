@@ -14,8 +14,9 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from cases import Material, make_case
+from cases import Material
 from promise import breaches, contents, run
+from table import make_case
 
 _FIRST, _, _LAST = os.environ.get("FUZZ_SEEDS", "0:320").partition(":")
 SEEDS = range(int(_FIRST), int(_LAST or int(_FIRST) + 1))
