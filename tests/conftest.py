@@ -33,6 +33,18 @@ def tiny_run(toy_source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
 
 
 @pytest.fixture(scope="session")
+def synthetic(toy_source: Path, tiny_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Maps of two participants whom the model was not trained on, with samples and intervals; read only."""
+    from relapet import api
+    from relapet.runs import RunFolder
+
+    out = tmp_path_factory.mktemp("synthetic") / "maps"
+    held_out = RunFolder(tiny_run).read_manifest().split["test"]
+    assert not api.synthesize(toy_source, out, tiny_run, ["tau"], held_out).failed
+    return out
+
+
+@pytest.fixture(scope="session")
 def as_scanned(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """One subject as a scanner delivers it, written by the command line; read only."""
     from relapet.cli import main

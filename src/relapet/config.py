@@ -46,6 +46,9 @@ class RunConfig(Settings):
                 f"data.prior is {self.data.prior}, but the method {self.method.name} needs "
                 f"{' or '.join(priors)}; set data.prior={priors[-1]}"
             )
+        most = self.method.most_sample_steps
+        if most is not None and self.sample.steps > most:
+            raise ValueError(f"sample.steps is {self.sample.steps}; the method takes {most} steps at most")
         return self
 
 

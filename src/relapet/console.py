@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
-from relapet.messages import Advance, say_nothing
+from relapet.messages import Advance, plain_text, say_nothing
 
 _LOG_INTERVAL_SECONDS = 20.0
 _NARROWEST = 30
@@ -30,11 +30,11 @@ class Terminal:
     def say(self, text: str) -> None:
         """Tell one line, unless quiet."""
         if not self.quiet:
-            self.out.print(self.words(text), markup=False)
+            self.out.print(_shown(self.words(text)), markup=False)
 
     def warn(self, text: str) -> None:
         """Tell one warning, always."""
-        self.err.print(f"warning: {self.words(text)}", markup=False)
+        self.err.print(f"warning: {plain_text(self.words(text))}", markup=False)
 
     def show_table(self, rows: Sequence[Sequence[str]]) -> None:
         """Print a table, header first, unless quiet."""
@@ -76,6 +76,11 @@ class Terminal:
             lines = _Lines(description, total, self.err)
             yield lines.advance
             lines.finish()
+
+
+def _shown(text: str) -> str:
+    """A line that keeps its columns, without what would steer a terminal."""
+    return "".join(character if character.isprintable() else "\ufffd" for character in text)
 
 
 class _Pace:

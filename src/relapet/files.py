@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from relapet.errors import InputError
-from relapet.locks import is_left_behind, temporary_name
+from relapet.locks import disk_errors_named, is_left_behind, temporary_name
 
 
 @contextmanager
@@ -32,9 +32,10 @@ def atomic_path(path: Path) -> Iterator[Path]:
     )  # as the user's umask has it; some writers make private files
     temporary.unlink()  # so that a writer that writes nothing is found out
     try:
-        yield temporary
-        temporary.chmod(mode)
-        temporary.replace(path)
+        with disk_errors_named(path):
+            yield temporary
+            temporary.chmod(mode)
+            temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -62,6 +63,25 @@ def remove_unfinished(folder: Path, alone: bool = False) -> None:
             path.unlink(missing_ok=True)
 
 
+@contextmanager
+def unless_refused(folder: Path, begun: Path | None = None) -> Iterator[None]:
+    """Where an InputError ends the work, an output folder that was not there before, or empty, goes again.
+
+    ``begun``: a file within it that says that there is work to keep.
+    """
+    folder = Path(folder)
+    before = folder.exists()
+    used = bool(visible(folder))
+    try:
+        yield
+    except InputError:
+        if not used and folder.is_dir() and not (begun is not None and begun.is_file()):
+            shutil.rmtree(folder)
+            if before:
+                folder.mkdir()
+        raise
+
+
 def write_text(path: Path, text: str) -> None:
     """Write ``text`` as UTF-8, atomically."""
     with atomic_path(path) as temporary:
@@ -78,7 +98,8 @@ def read_json(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(Path(path).read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
-        raise InputError(f"{path} is not a readable JSON file ({error}); write it anew.") from error
+        reason = error.strerror if isinstance(error, OSError) else " ".join(str(error).split())
+        raise InputError(f"{path} is not a readable JSON file ({reason}); write it anew.") from error
     if not isinstance(content, dict):
         raise InputError(f"{path} holds no JSON object; write it anew.")
     return content

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import hashlib
 import json
@@ -16,9 +17,13 @@ from typing import Any
 
 from relapet.errors import InputError
 
+DISK = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG})
+"""What a full or closed disk answers."""
 LOCK = ".relapet-lock"
 """Name of the lock file in a folder that one process alone may write to."""
 _TEMPORARY = re.compile(r"^\.tmp-([0-9a-f]{6})-(\d+)-")
+_SHORT = re.compile(r"\d+ requested and \d+ written")
+_COMPILED = re.compile(r"\(os error (\d+)\)")
 _SLACK_SECONDS = 2.0
 """By which a file's time may precede the start of the process that wrote it, as clocks are read."""
 
@@ -44,6 +49,30 @@ def is_left_behind(path: Path) -> bool:
 
 
 @contextmanager
+def disk_errors_named(path: Path) -> Iterator[None]:
+    """Have a full or closed disk name the file that was to be written, whoever wrote and whatever that raised."""
+    try:
+        yield
+    except Exception as error:
+        number, reason = _system_error(error)
+        if number in DISK:
+            raise OSError(number, reason, str(path)) from error
+        raise
+
+
+def _system_error(error: Exception) -> tuple[int, str]:
+    """The system's number and words for what went wrong; 0 where nothing says so."""
+    if isinstance(error.__context__, OSError) and not isinstance(error, OSError):
+        return _system_error(error.__context__)  # as torch's writer raises its own over it
+    if isinstance(error, OSError) and error.errno is not None:
+        return error.errno, error.strerror or ""
+    if isinstance(error, OSError) and _SHORT.fullmatch(str(error)):
+        return errno.ENOSPC, str(error)  # NumPy's words for a disk that took a part
+    told = _COMPILED.search(str(error))
+    return (int(told[1]), os.strerror(int(told[1]))) if told else (0, "")
+
+
+@contextmanager
 def locked(folder: Path) -> Iterator[None]:
     """Hold a folder, which must exist, as the only process that writes to it.
 
@@ -51,7 +80,12 @@ def locked(folder: Path) -> Iterator[None]:
     where another process holds the folder, or one on another host may do so.
     """
     path = Path(folder) / LOCK
-    _take(path)
+    try:
+        with disk_errors_named(path):
+            _take(path)
+    except OSError:
+        path.unlink(missing_ok=True)  # written in part, if at all
+        raise
     try:
         yield
     finally:

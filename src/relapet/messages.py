@@ -35,6 +35,11 @@ class Messages(Protocol):
         ...
 
 
+def plain_text(text: str) -> str:
+    """Text that may hold words of other people's files: on one line, what would steer a terminal shown as U+FFFD."""
+    return "".join(character if character.isprintable() else "\ufffd" for character in " ".join(text.split()))
+
+
 class Silent:
     """Says nothing: the default of every Python call."""
 

@@ -105,6 +105,8 @@ class Manifest(BaseModel):
     """Where the weights are from, where they were not trained in this folder."""
     trained_on: Literal["simulated"] | None = None
     """simulated: some of the people that it learned from are; None where no file says so."""
+    left_out: dict[str, str] = {}
+    """Visits that were to be trained or validated on and could not be read, and why."""
     changes: tuple[SettingChange, ...] = ()
     """Settings that were changed where training went on, in order."""
 

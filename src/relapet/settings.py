@@ -14,13 +14,17 @@ from collections.abc import Callable, Collection, Hashable, Iterator, Mapping
 from difflib import get_close_matches
 from typing import Any, Self, TypeVar, get_args
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError, field_validator, model_validator
 from pydantic_core import ErrorDetails
 
 from relapet.errors import InputError
 
 _LARGEST = 2**63 - 1
 """The largest whole number that tensors and arrays hold."""
+
+
+_NUMBERS = (int, float, int | None, float | None)
+"""What takes no truth value, though pydantic would read one as 0 or 1."""
 
 
 class Settings(BaseModel):
@@ -36,6 +40,18 @@ class Settings(BaseModel):
 
     # Within other settings pydantic must not call __init__: its own error knows where the fault lies.
     __init__.__pydantic_base_init__ = True  # type: ignore[attr-defined]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _truth_is_no_number(cls, values: object) -> object:
+        for name, value in values.items() if isinstance(values, Mapping) else ():
+            if (
+                isinstance(value, bool)
+                and name in cls.model_fields
+                and cls.model_fields[name].annotation in _NUMBERS
+            ):
+                raise ValueError(f"{name} is {str(value).lower()}; give a number")
+        return values
 
     @field_validator("*")
     @classmethod

@@ -14,7 +14,9 @@ import pytest
 
 from relapet.cli import main
 from relapet.imaging.bids import Visit
+from relapet.runs import RunFolder
 from relapet.tracers import get_tracer
+from support import TINY
 
 FIRST, SECOND, THIRD = Visit("01"), Visit("02"), Visit("03")
 TAU = get_tracer("tau")
@@ -200,39 +202,6 @@ def test_a_participant_who_is_not_there(
 
 
 @pytest.mark.parametrize(
-    ("arguments", "words"),
-    [
-        (["train", "nowhere", "run", "--preset", "demo"], "does not exist"),
-        (["train", "nowhere", "run", "--preset", "none"], "demo"),
-        (["train", "nowhere", "run"], "--preset"),
-        (["train", ".", "run", "--preset", "demo", "--set", "train.stepz=3"], "train.stepz"),
-        (["train", "nowhere", "run", "--preset", "demo", "--set", "train.steps"], "key=value"),
-        (["train", "nowhere", "run", "--preset", "demo", "--config", "missing.yaml"], "missing.yaml"),
-        (["simulate", "out", "--grid", "7mm"], "2.5mm"),
-        (["simulate", "out", "--site", "moon"], "research"),
-        (["info", "colours"], "tracers"),
-        (["info", "presets", "none"], "demo"),
-        (["evaluate", "nowhere", "nowhere", "out"], "nowhere"),
-        (["synthesize", "a", "b", "group", "--model", "c"], "participant"),
-    ],
-)
-def test_unusable_calls(
-    arguments: list[str],
-    words: str,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    assert main(arguments) == 2
-    said = capsys.readouterr().err
-    assert words in said
-    assert said.startswith("relapet: error: ")
-    assert len(said.strip().splitlines()) == 1
-    assert not list(tmp_path.iterdir())
-
-
-@pytest.mark.parametrize(
     ("options", "words"),
     [
         (["--atlas", "atlas.nii.gz"], "atlas.nii.gz does not exist"),
@@ -266,6 +235,52 @@ def test_evaluate_refuses_in_one_sentence_and_writes_nothing(
     assert said.startswith("relapet: error: ")
     assert len(said.strip().splitlines()) == 1
     assert not Path("out").exists()
+
+
+def train(source: Path, run: Path, *settings: str) -> int:
+    single = ["train.steps=1", "train.calibrate=false", *settings]
+    return main(["train", str(source), str(run), "--config", str(TINY), "--quiet", "--set", *single])
+
+
+@pytest.mark.parametrize("broken", ["01", "02"])
+def test_training_names_a_broken_scan_whoever_it_is_of_and_goes_on(
+    broken: str, toy: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = Visit(broken).t1w(toy)
+    path.write_bytes(b"no image")
+    assert train(toy, tmp_path / "run", "data.test_fraction=0") == 1
+    assert capsys.readouterr().err.splitlines()[-1].startswith(f"  sub-{broken}: {path} cannot be read")
+    run = RunFolder(tmp_path / "run")
+    assert list(run.read_manifest().left_out) == [f"sub-{broken}"]
+    assert run.averaged_weights("generator").is_file()
+
+
+@pytest.mark.parametrize("name", ["sub-A[1]", "sub-04_x", "sub-", "sub-02/ses-a b", "sub-09"])
+def test_no_participant_is_left_out_without_a_word(
+    name: str, three: Path, tmp_path: Path, tiny_run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    odd = three / name
+    if name == "sub-09":
+        odd.symlink_to(tmp_path / "gone")
+    else:
+        shutil.copytree(three / "sub-01", odd)
+    out = tmp_path / "out"
+    for call in (
+        lambda: synthesize(three, out, tiny_run),
+        lambda: train(three, out),
+        lambda: main(["evaluate", str(three), str(three), str(out)]),
+    ):
+        assert call() == 2
+        assert str(odd) in capsys.readouterr().err
+        assert not out.exists()
+
+
+def test_more_steps_than_the_model_knows_are_refused(
+    three: Path, tmp_path: Path, tiny_run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert synthesize(three, tmp_path / "out", tiny_run, "--steps", "1001") == 2
+    assert "--steps is 1001" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_traceback_only_when_asked_for(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -20,10 +20,11 @@ import pytest
 import torch
 
 from relapet.cli import main
+from relapet.files import prepare_output_folder
 from relapet.imaging.grid import GRIDS
 from relapet.imaging.template import load_template
 from relapet.locks import LOCK
-from support import recipe_weights
+from support import TINY, recipe_weights
 
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
 ANSWER_SECONDS = 5.0
@@ -250,6 +251,96 @@ def test_demo_answers_ctrl_c_and_says_how_to_go_on(
     assert not hidden(out)
     assert again("demo", out) == 2
     assert "is not empty; choose another or delete it" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize("name", ["evaluate", "import-layout", "import-weights", "train", "preprocess"])
+def test_a_command_that_is_ended_can_be_run_again(
+    name: str, number: signal.Signals, calls: dict[str, list[str]], tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    call = [out if word == "OUT" else word for word in calls[name]]
+    said = end_when(process := begin(*call), lambda: out.is_dir() and any(hidden(out)), number)
+    if number == signal.SIGTERM:
+        assert process.returncode == 128 + signal.SIGTERM
+        assert "SIGTERM" in said.splitlines()[-1]
+        assert "Traceback" not in said
+        assert not hidden(out)
+    again = [
+        *map(str, call),
+        *(["--resume"] if name == "train" and (out / "manifest.json").is_file() else []),
+    ]
+    if name != "preprocess":  # which takes minutes
+        assert main([*again, "--quiet"]) == 0
+    else:
+        prepare_output_folder(out)
+    assert not hidden(out)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("room", [0, 20_000])
+@pytest.mark.parametrize(
+    "name", ["simulate", "synthesize", "evaluate", "import-layout", "import-weights", "train", "preprocess"]
+)
+def test_a_full_disk_is_told_by_every_command(
+    name: str, room: int, calls: dict[str, list[str]], tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    call = [str(out) if word == "OUT" else word for word in calls[name]]
+    limited = f"import resource; resource.setrlimit(resource.RLIMIT_FSIZE, ({room}, {room}))"
+    code = f"{limited}; from relapet.cli import main; raise SystemExit(main({call!r}))"
+    done = subprocess.run([sys.executable, "-P", "-c", code], env=ENVIRONMENT, capture_output=True, text=True)
+    assert done.returncode in (1, 2), done.stderr
+    said = [line for line in done.stderr.splitlines() if not line.startswith("warning: ")]
+    assert str(out) in said[-1], done.stderr
+    assert "File too large" in said[-1] or "written (" in said[-1], done.stderr
+    assert "unexpected" not in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not hidden(out)
+
+
+def test_a_checkpoint_on_a_full_disk_names_its_file(tmp_path: Path) -> None:
+    # The limit is of the process, so it is another one.
+    code = (
+        "import resource, torch; from pathlib import Path; from relapet.training.checkpoint import save_checkpoint\n"
+        f"folder = Path({str(tmp_path)!r})\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))\n"
+        "try:\n    save_checkpoint(folder, 1, {'x': torch.zeros(100000)}, 2)\n"
+        "except OSError as error:\n    print(error.filename, error.strerror)\n"
+    )
+    done = subprocess.run([sys.executable, "-P", "-c", code], env=ENVIRONMENT, capture_output=True, text=True)
+    assert done.stdout.strip() == f"{tmp_path / 'step-000000001.pt'} File too large", done.stderr
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.fixture(scope="session")
+def calls(
+    toy_source: Path,
+    tiny_run: Path,
+    synthetic: Path,
+    flat_layout: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> dict[str, list[str]]:
+    """A call of each command that ends with status 0; OUT stands for its output folder."""
+    root = tmp_path_factory.mktemp("calls")
+    layout = Path(shutil.copytree(flat_layout, root / "flat"))
+    shutil.copy(layout / "A1" / "A1_T1.nii", layout / "A2" / "A2_T1.nii")
+    checkpoint = root / "epoch_9.pt"
+    torch.save({"model_state_dict": recipe_weights("generator"), "epoch": 9}, checkpoint)
+    raw = root / "raw"
+    (raw / "sub-01" / "anat").mkdir(parents=True)
+    shutil.copy(layout / "A1" / "A1_T1.nii", raw / "sub-01" / "anat" / "sub-01_T1w.nii")
+    training = ["--config", str(TINY), "--set", "train.steps=3", "train.calibrate=false"]
+    return {
+        "simulate": ["simulate", "OUT", "--subjects", "2", "--grid", "8mm", "--n-procs", "1"],
+        "synthesize": ["synthesize", str(toy_source), "OUT", "participant", "--model", str(tiny_run)],
+        "evaluate": ["evaluate", str(toy_source), str(synthetic), "OUT"],
+        "import-layout": ["import-layout", str(layout), "OUT", "--units", "SUVR"],
+        "import-weights": ["import-weights", str(checkpoint), "OUT"],
+        "train": ["train", str(toy_source), "OUT", *training],
+        "preprocess": ["preprocess", str(raw), "OUT", "participant", "--grid", "8mm"],
+    }
 
 
 def test_a_full_disk_is_one_sentence(

@@ -17,6 +17,7 @@ from typer.core import TyperCommand
 from relapet.cli.words import option_words
 from relapet.console import Terminal
 from relapet.errors import InputError
+from relapet.messages import plain_text
 from relapet.version import VERSION
 
 app = typer.Typer(
@@ -154,7 +155,7 @@ def exit_for_failures(failed: Mapping[str, str]) -> None:
         print(f"relapet: {len(failed)} failed:", file=sys.stderr)
         for name, reason in failed.items():
             told = reason if reason.startswith((f"{name}:", f"{name} ")) else f"{name}: {reason}"
-            print(f"  {option_words(told)}", file=sys.stderr)
+            print(f"  {plain_text(option_words(told))}", file=sys.stderr)
         raise typer.Exit(1)
 
 

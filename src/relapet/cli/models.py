@@ -66,8 +66,10 @@ def train(
     if dry_run:
         show_settings(terminal, list(describe(settings)))
         return
-    api.train(settings, derivatives, run, resume=resume, messages=terminal)
+    folder = api.train(settings, derivatives, run, resume=resume, messages=terminal)
     terminal.say(f"Run folder written to {run}.")
+    if is_first_process():
+        exit_for_failures(folder.read_manifest().left_out)
 
 
 def _own_settings(run: Path) -> Path:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import errno
 import logging
 import os
+import re
 import signal
 import sys
 import threading
@@ -19,10 +19,12 @@ import typer
 from relapet.cli.command import app
 from relapet.cli.words import option_words
 from relapet.errors import InputError, RelapetError, Stopped
+from relapet.locks import DISK
+from relapet.messages import plain_text
 from relapet.threads import wait_passively
 
-_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)
-"""What a full or closed disk answers."""
+_NO_MEMORY = re.compile("(can't|cannot) allocate memory|out of memory", re.IGNORECASE)
+"""How torch says it, as a RuntimeError."""
 _INTERRUPTED = 128 + signal.SIGINT
 
 
@@ -52,7 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if "--debug" in given:
             traceback.print_exc()
         elif sentence := _sentence(error):
-            print(f"relapet: error: {sentence}", file=sys.stderr)
+            print(f"relapet: error: {plain_text(sentence)}", file=sys.stderr)
         return _status(error)
     if status == _INTERRUPTED:
         print("relapet: stopped by Ctrl-C; files are written whole or not at all.", file=sys.stderr)
@@ -83,13 +85,15 @@ def _sentence(error: Exception) -> str:
         return option_words(str(error))
     if hasattr(error, "format_message"):  # the parser's own errors, of a class that typer keeps to itself
         return _usage(error)
-    if isinstance(error, MemoryError):
+    if isinstance(error, MemoryError) or _NO_MEMORY.search(str(error)):
         return "There is not enough memory; use a coarser grid, fewer processes or a larger machine."
-    if isinstance(error, OSError) and error.errno in _DISK:
+    if isinstance(error, OSError) and error.errno in DISK:
         where = f"{error.filename} cannot" if error.filename else "A file cannot"
         return (
             f"{where} be written ({error.strerror}); free some space or choose another folder, and run again."
         )
+    if isinstance(error, OSError) and error.filename:
+        return f"{error.filename} cannot be read or written ({error.strerror}); check it, and run again."
     return f"unexpected {type(error).__name__}: {error}; run again with --debug to see where."
 
 

@@ -31,7 +31,7 @@ def is_whole(path: Path, grid: Grid) -> bool:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, EOFError):
         return False
-    return bool(array.dtype == np.float16 and array.shape[-3:] == grid.shape)
+    return bool(array.dtype == np.float16 and array.shape[-3:] == grid.shape and np.isfinite(array).all())
 
 
 class Cache:

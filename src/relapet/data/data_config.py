@@ -27,7 +27,7 @@ class DataConfig(Settings):
     tracers: Annotated[tuple[str, ...], AfterValidator(_by_name), Distinct] = Field(
         ("pbr28", "pib", "tau"), min_length=1, description="tracers to learn, under any of their names"
     )
-    inputs: tuple[Modality, ...] = Field(
+    inputs: Annotated[tuple[Modality, ...], Distinct] = Field(
         ("T1w", "FLAIR"), min_length=1, description="MRI that the model sees; one left out is background"
     )
     grid: Literal["1mm", "2.5mm", "3mm", "4mm", "8mm"] | None = Field(

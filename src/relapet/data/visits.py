@@ -53,18 +53,18 @@ def fill_cache(
     visits: Sequence[VisitFiles],
     tracers: Sequence[TracerSpec],
     cache: Cache,
-    on_done: Callable[[str | None], None],
+    on_done: Callable[[str, str | None], None],
 ) -> list[VisitFiles]:
-    """Fill the cache; returns the visits in it. One that cannot be read has its reason given to ``on_done``."""
+    """Fill the cache; returns the visits in it. ``on_done`` gets each name, and why it could not be read."""
     good = []
     for files in visits:
         try:
             cache.add(files, tracers)
         except SubjectError as error:
-            on_done(str(error))
+            on_done(files.visit.stem, str(error))
         else:
             good.append(files)
-            on_done(None)
+            on_done(files.visit.stem, None)
     if not good:
         raise InputError("No visit could be read for training; mend the files named above.")
     return good

@@ -23,6 +23,8 @@ MODALITIES = ("T1w", "FLAIR")
 """The MRI channels in order."""
 BACKGROUND = -1.0
 """Value outside the brain, and everywhere in a modality that is absent."""
+_MOST_SUVR = 1e4
+"""Far above any uptake, and below what the cache's float16 holds."""
 _TISSUE = 0.4
 """Voxels brighter than this share of the 98th percentile are tissue, not fluid."""
 
@@ -91,9 +93,17 @@ def load_on_grid(path: Path, grid: Grid) -> Volume:
 
 def load_pet(path: Path, tracer: TracerSpec, grid: Grid) -> Volume:
     """Measured SUVr on a grid: a model-ready map as it is, another pipeline's PET made so (see `load_suvr`)."""
-    if is_model_ready(path):
-        return require_contrast(load_on_grid(path, grid), path)
-    return load_suvr(path, tracer, grid)
+    suvr = (
+        require_contrast(load_on_grid(path, grid), path)
+        if is_model_ready(path)
+        else load_suvr(path, tracer, grid)
+    )
+    most = float(np.abs(suvr).max())
+    if most > _MOST_SUVR:
+        raise VolumeError(
+            f"{path} holds values up to {most:.3g}, which are no SUVr; check its unit and its voxels."
+        )
+    return suvr
 
 
 def load_mri(files: VisitFiles, grid: Grid, scaling: MriScaling = "robust") -> Volume:

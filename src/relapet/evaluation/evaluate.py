@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from relapet.evaluation.scores.scoring import Problem, Progress, score_scans
 from relapet.evaluation.scores.voi import default_atlas, load_region_atlas
 from relapet.evaluation.summary import build_summary
 from relapet.evaluation.tables import plain, write_table
-from relapet.files import prepare_output_folder, refuse_inside, write_json
+from relapet.files import prepare_output_folder, refuse_inside, unless_refused, write_json
 from relapet.locks import locked
 
 
@@ -65,8 +66,7 @@ def evaluate(
         refuse_inside(out, config.internal)
     require_evaluation_folder(out)
     plan = make_plan(real, [Path(path) for path in synthetic], config)
-    prepare_output_folder(out)
-    with locked(out):
+    with unless_refused(out), _held(out):
         scores = score_scans(plan.scans, atlas, on_progress)
         if not scores.image:
             raise InputError(f"No scan could be scored; the first fault: {scores.problems[0].reason}")
@@ -78,6 +78,13 @@ def evaluate(
         write_json(out / "summary.json", plain(summary))
     tables = {name: table for findings in found.values() for name, table in findings.tables.items()}
     return Evaluation(out, tables, summary, scores.problems, summary["unmet"])
+
+
+@contextmanager
+def _held(out: Path) -> Iterator[None]:
+    prepare_output_folder(out)
+    with locked(out):
+        yield
 
 
 def _analyse(material: Material) -> dict[str, Findings]:

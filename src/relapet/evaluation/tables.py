@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import pandas as pd
 
 from relapet.errors import InputError
 from relapet.files import atomic_path
+from relapet.settings import shortened
 
 NOT_AVAILABLE = "n/a"
 """How BIDS writes a missing value in a TSV."""
@@ -42,6 +44,35 @@ class TableSpec:
 def rows_of(table: pd.DataFrame) -> list[dict[str, Any]]:
     """The rows of a table by column, as summaries hold them."""
     return [{str(column): value for column, value in row.items()} for row in table.to_dict("records")]
+
+
+def read_table(
+    path: Path, numbers: Sequence[str] = (), mend: str = "correct it", **options: Any
+) -> pd.DataFrame:
+    """A tab-separated table; raises InputError where it is none, or where a column of ``numbers`` holds words.
+
+    ``numbers`` are names of columns, or patterns as of the shell; one that is not there is not missed.
+    """
+    try:
+        table: pd.DataFrame = pd.read_csv(path, sep="\t", na_values=[NOT_AVAILABLE], **options)
+    except (OSError, ValueError, RecursionError, OverflowError) as error:
+        reason = error.strerror if isinstance(error, OSError) else " ".join(str(error).split())
+        raise InputError(f"{path} is not a readable tab-separated table ({reason}); {mend}.") from error
+    if not isinstance(table.index, pd.RangeIndex):
+        raise InputError(f"{path} has rows with more cells than its header; {mend}.")
+    for column in table.columns:
+        if any(fnmatch(str(column), name) for name in numbers):
+            table[column] = _as_numbers(path, table[column], mend)
+    return table
+
+
+def _as_numbers(path: Path, column: pd.Series, mend: str) -> pd.Series:
+    try:
+        return pd.to_numeric(column).astype(np.float64)
+    except (ValueError, TypeError, OverflowError) as error:
+        words = [value for value in column.dropna() if pd.isna(pd.to_numeric(value, errors="coerce"))]
+        some = f", such as {shortened(str(words[0]))}" if words else ""
+        raise InputError(f"The column {column.name} of {path} holds words{some}; {mend}.") from error
 
 
 def require_columns(path: Path, table: pd.DataFrame, columns: list[str]) -> None:

@@ -11,11 +11,15 @@ from pathlib import Path
 from relapet.errors import InputError
 from relapet.files import read_json
 from relapet.imaging.bids import DESCRIPTION, Visit, VisitFiles, index_derivative, sidecar_path
+from relapet.settings import shortened
 from relapet.types import Json
 
 TRACER_MEAN = "tracer_mean"
 CEILINGS = {"noise_ceiling": "noisefree", "visible_ceiling": "visible"}
 """Name of each ceiling, and the desc- of its maps below ``truth/`` of a simulated cohort."""
+
+_WORD = re.compile(r"[A-Za-z0-9][\w.+-]{0,39}", re.ASCII)
+"""What a tree may say that its method is called."""
 
 ScanKey = tuple[Visit, str]
 """A visit and the name of a tracer."""
@@ -112,12 +116,21 @@ def _method_names(roots: Sequence[Path], given: Sequence[str], notes: list[str])
 
 def _spellings(root: Path) -> tuple[str, str, str]:
     """A tree's method, with the name of its model, and with that of its folder; the folder alone where it says none."""
-    model, folder = _model(root), root.resolve().name
+    model, folder = _model(root), _plain(root.resolve().name)
     method = model.get("Method")
-    if not method:
+    if method is None:
         return folder, folder, folder
-    run = re.sub(r"[^\w.+-]+", "-", str(model.get("Name") or folder))
-    return str(method), f"{method}-{run}", f"{method}-{folder}"
+    if not isinstance(method, str) or not _WORD.fullmatch(method):
+        raise InputError(
+            f"{root / DESCRIPTION} calls its method {shortened(method)}, which is no word of at most 40 letters, "
+            "digits, _, +, - and dots; correct it."
+        )
+    return method, f"{method}-{_plain(str(model.get('Name') or folder))}", f"{method}-{folder}"
+
+
+def _plain(name: str) -> str:
+    """A name that tables, pages and names of files can hold."""
+    return re.sub(r"[^\w.+-]+", "-", name) or "synthetic"
 
 
 def _model(root: Path) -> Json:

@@ -20,9 +20,9 @@ import numpy.typing as npt
 import pandas as pd
 
 from relapet.errors import InputError
-from relapet.files import atomic_path, write_json, write_text
+from relapet.files import atomic_path, require_folder, write_json, write_text
 from relapet.imaging.grid import SPACE
-from relapet.imaging.nifti import save_frames, save_volume
+from relapet.imaging.nifti import printable, save_frames, save_volume
 from relapet.tracers import TracerSpec, load_tracers
 from relapet.types import Affine, Json
 from relapet.version import VERSION
@@ -132,24 +132,37 @@ class VisitFiles:
     """Whether the MRI is another pipeline's, to be masked and resampled first."""
 
 
-_VISIT_FOLDERS = re.compile(r"^sub-([A-Za-z0-9]+)(?:/ses-([A-Za-z0-9]+))?$")
+_VISIT_FOLDERS = re.compile(r"^sub-([A-Za-z0-9]+)(?:/ses-([A-Za-z0-9]+))?\Z")
 
 
 def find_visits(root: Path) -> list[Visit]:
-    """Every subject and session of a BIDS tree, sorted; raises InputError where there is none."""
-    root = Path(root)
-    if not root.is_dir():
-        raise InputError(f"The folder {root} does not exist; check the path.")
+    """Every subject and session of a BIDS tree, sorted.
+
+    Raises InputError where there is none, and for a folder sub-* or ses-* that could not be read as one: left out
+    without a word, its images would be missed by nobody.
+    """
+    root = require_folder(Path(root))
     visits = []
-    for subject in sorted(path for path in root.glob("sub-*") if path.is_dir()):
-        sessions = sorted(path for path in subject.glob("ses-*") if path.is_dir())
+    for subject in _folders(root, "sub-*"):
+        sessions = _folders(subject, "ses-*")
         for folder in sessions or [subject]:
             match = _VISIT_FOLDERS.match(folder.relative_to(root).as_posix())
-            if match:
-                visits.append(Visit(match[1], match[2]))
+            if match is None:
+                raise InputError(
+                    f"{printable(folder)} has a name that BIDS does not know (sub-LABEL, ses-LABEL with letters and "
+                    "digits alone); rename it or move it out."
+                )
+            visits.append(Visit(match[1], match[2]))
     if not visits:
         raise InputError(f"{root} holds no sub-* folder; give the root of a BIDS data set or derivative.")
     return visits
+
+
+def _folders(above: Path, pattern: str) -> list[Path]:
+    found = sorted(above.glob(pattern))
+    if lost := [path for path in found if path.is_symlink() and not path.exists()]:
+        raise InputError(f"{printable(lost[0])} is a link to what is not there; mend the link or remove it.")
+    return [path for path in found if path.is_dir()]
 
 
 def choose_visits(

@@ -50,7 +50,7 @@ class RelaConfig(MethodConfig):
     name: Literal["rela"] = Field("rela", description="the method")
     generator: GeneratorConfig = Field(GeneratorConfig(), description="the U-Net")
     discriminator: DiscriminatorConfig = Field(DiscriminatorConfig(), description="the critic, for training")
-    timesteps: int = Field(1000, ge=2, description="T, the length of the noise schedule")
+    timesteps: int = Field(1000, ge=2, le=100_000, description="T, the length of the noise schedule")
     beta_first: float = Field(5e-4, gt=0, description="first beta of the scaled-linear schedule")
     beta_last: float = Field(1.95e-2, gt=0, description="last beta of the scaled-linear schedule")
     prediction: Prediction = Field(
@@ -77,23 +77,17 @@ class RelaConfig(MethodConfig):
         description="share of training volumes at pure noise of which nothing is shown: one call then gives the "
         "conditional mean (shaped noise)",
     )
-    regional_weight: float = Field(
-        0, ge=0, description="weight of the squared error of means over cubes of 24 mm (shaped noise)"
-    )
+    regional_weight: float = Field(0, ge=0, description="weight of the error over 24 mm cubes (shaped noise)")
     target_weight: float = Field(1.0, ge=0, description="weight of the prediction's squared error (L_noise)")
     image_weight: float = Field(1.0, ge=0, description="weight of L_image, the L1 on the clean prediction")
-    adversarial_weight: float = Field(
-        1.0, ge=0, description="lambda, of the adversarial term; 0 turns it off"
-    )
+    adversarial_weight: float = Field(1.0, ge=0, description="lambda, of the adversarial term; 0: off")
     adversarial_start: int = Field(0, ge=0, description="first step with the adversarial term")
     adversarial_loss: AdversarialKind = Field("relativistic", description="or standard: non-saturating")
-    penalty_weight: float = Field(1e-3, ge=0, description="gamma, weight of R1 + R2; 0 turns them off")
+    penalty_weight: float = Field(1e-3, ge=0, description="gamma, weight of R1 + R2; 0: off")
     penalty_reduction: PenaltyReduction = Field(
         "full", description="full: the squared norm as defined; released: as published, Z times weaker"
     )
-    penalty_anneal_steps: int = Field(
-        0, ge=0, description="steps from adversarial_start over which gamma falls ten-fold; 0: constant"
-    )
+    penalty_anneal_steps: int = Field(0, ge=0, description="steps in which gamma falls ten-fold; 0: constant")
     discriminator_lr_ratio: float = Field(0.1, gt=0, description="learning rate of the critic over train.lr")
     discriminator_betas: tuple[float, float] = Field((0.9, 0.999), description="Adam's betas of the critic")
 
@@ -106,6 +100,11 @@ class RelaConfig(MethodConfig):
         if self.noise == "shaped" and (self.residual_sd or self.prediction != "x0"):
             raise ValueError("noise: shaped preconditions by itself; leave prediction and residual_sd out")
         return self
+
+    @property
+    def most_sample_steps(self) -> int:
+        """A step leads from one timestep to another."""
+        return self.timesteps
 
     @property
     def priors(self) -> tuple[str, ...]:
@@ -283,10 +282,7 @@ class Rela(Method):
     def sample(
         self, condition: Condition, settings: SampleSettings, draws: Draws, on_step: OnStep | None = None
     ) -> Tensor:
-        """Walk from noise to a volume; where the model gives a mean in one call, about that mean.
-
-        So few steps keep both: the mean of samples is the model's, whatever the sampler makes of their spread.
-        """
+        """Walk from noise to a volume, about the mean where the model gives one: few steps then keep that mean."""
         form = self.parametrisation
         mean = self.expected(condition) if condition.mean is None else condition.mean
         centre = None if mean is None else form.walked(mean, condition)

@@ -26,8 +26,12 @@ class DiscriminatorConfig(Settings):
         "conditional",
         description="patch: as published, batch norm, sees PET alone; conditional: norm-free, sees MRI",
     )
-    channels: int = Field(16, ge=1, description="channels of the first layer; doubled at each further one")
-    layers: int = Field(3, ge=1, description="strided layers after the first (patch) or in all (conditional)")
+    channels: int = Field(
+        16, ge=1, le=1024, description="channels of the first layer; doubled at each further one"
+    )
+    layers: int = Field(
+        3, ge=1, le=8, description="strided layers after the first (patch) or in all (conditional)"
+    )
     timestep_conditioned: bool = Field(
         False, description="whether it knows the noise level that a prediction was made at (conditional)"
     )

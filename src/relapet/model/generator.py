@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 import torch
 from einops import rearrange
 from monai.networks.nets import DiffusionModelUNet
 from monai.networks.nets.diffusion_model_unet import DiffusionUNetResnetBlock, SpatialTransformer
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
@@ -27,8 +27,10 @@ _HEAD_CHANNELS = 8
 class GeneratorConfig(Settings):
     """Size and shape of the U-Net."""
 
-    channels: tuple[int, ...] = Field((16, 32, 64), description="channels of each level, finest first")
-    residual_blocks: int = Field(2, ge=1, description="residual blocks a level")
+    channels: tuple[Annotated[int, Field(ge=1, le=4096)], ...] = Field(
+        (16, 32, 64), min_length=1, max_length=8, description="channels of each level, finest first"
+    )
+    residual_blocks: int = Field(2, ge=1, le=16, description="residual blocks a level")
     norm_groups: int = Field(8, ge=1, description="groups of the group normalisation")
     attention: Literal["lowest", "none"] = Field(
         "none", description="self-attention at the lowest level (as published), or nowhere"
@@ -41,6 +43,16 @@ class GeneratorConfig(Settings):
     checkpointing: bool = Field(
         False, description="recompute each block in the backward pass: less memory, a third more time"
     )
+
+    @model_validator(mode="after")
+    def _groups_divide_channels(self) -> Self:
+        odd = [count for count in self.channels if count % self.norm_groups]
+        if odd:
+            raise ValueError(
+                f"generator.channels has {odd[0]}, which is no multiple of generator.norm_groups "
+                f"({self.norm_groups}); give one"
+            )
+        return self
 
 
 class Generator(nn.Module):

@@ -194,6 +194,11 @@ class MethodConfig(Settings):
         """The settings of data.prior that the method can work with."""
         return ("none", "mean", "linear")
 
+    @property
+    def most_sample_steps(self) -> int | None:
+        """The largest number of steps that a sample can be drawn in; None where there is no limit."""
+        return None
+
 
 class Method(ABC):
     """A synthesis method: the loop, the run folder and the synthesizer know nothing else of it.

@@ -127,6 +127,7 @@ def preprocess(
     said = {"Simulated": True} if is_simulated(Path(bids), scans) else {}
     write_dataset_description(out, _NAME, {"raw": Path(bids)}, **said)
     messages.say(f"{counted(len(visits), 'visit')}; what is done to each is told in {out / 'logs'}.")
+    _tell_of_others(out, {visit.subject for visit in all_visits}, bids, messages)
     results: dict[str, VisitResult] = {}
     with messages.track("preprocess", len(visits)) as advance:
         for result in _each(visits, Path(bids), out, config):
@@ -144,6 +145,16 @@ def preprocess(
         {r.visit: " ".join(r.problems) for r in ordered if r.problems},
         {r.visit: r.warnings for r in ordered if r.warnings},
     )
+
+
+def _tell_of_others(out: Path, subjects: set[str], bids: Path, messages: Messages) -> None:
+    """Warn of participants of earlier runs whose raw scans are gone: they may be of another data set, so they stay."""
+    held = {path.name.removeprefix("sub-") for path in out.glob("sub-*") if path.is_dir()}
+    if gone := sorted(held - subjects):
+        messages.warn(
+            f"{out} holds sub-{', sub-'.join(gone)} of earlier runs, who are not in {bids}; delete those who are not "
+            "to be used."
+        )
 
 
 def _each(visits: list[Visit], bids: Path, out: Path, config: PreprocessConfig) -> Iterator[VisitResult]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from glob import escape
 from pathlib import Path
 
 import nibabel as nib
@@ -20,7 +21,7 @@ from relapet.imaging.bids import Visit, write_dataset_description, write_image
 from relapet.imaging.descriptions import is_made_by_relapet
 from relapet.imaging.frames import UNITS
 from relapet.imaging.grid import GRIDS, Grid
-from relapet.imaging.nifti import load_volume, require_contrast
+from relapet.imaging.nifti import load_volume, printable, require_contrast
 from relapet.imaging.reference_region import reference_mean, template_reference
 from relapet.imaging.resample import resample_to_grid
 from relapet.imaging.template import load_atlas
@@ -57,14 +58,13 @@ def import_layout(
     unit = UNITS.get(units.lower().replace(" ", ""))
     if unit is None:
         raise InputError(f"--units {units!r} is unknown; give one of SUVR, SUV, Bq/mL or kBq/mL.")
-    folders = _folders(Path(source))
+    folders, failed = _folders(Path(source))
     labels = _labels(folders)
     refuse_inside(out, source)
     require_empty_or_own(out, lambda folder: is_made_by_relapet(folder, _NAME), _NAME)
     out = prepare_output_folder(Path(out))
     write_dataset_description(out, _NAME, {"release": Path(source)})
     done: dict[str, str] = {}
-    failed: dict[str, str] = {}
     with (messages or Silent()).track("import", len(folders)) as advance:
         for folder in folders:
             try:
@@ -76,17 +76,23 @@ def import_layout(
     return ImportOutcome(done, failed)
 
 
-def _folders(source: Path) -> list[Path]:
+def _folders(source: Path) -> tuple[list[Path], dict[str, str]]:
+    """The folders of the layout, and why others that hold images are none."""
     if not source.is_dir():
         raise InputError(f"The folder {source} does not exist; check the path.")
-    folders = sorted(
-        folder for folder in source.iterdir() if folder.is_dir() and any(folder.glob(f"{folder.name}_*.nii*"))
-    )
+    there = sorted(folder for folder in source.iterdir() if folder.is_dir() and any(folder.glob("*.nii*")))
+    folders = [folder for folder in there if any(folder.glob(f"{escape(folder.name)}_*.nii*"))]
+    others = {
+        folder.name: f"{printable(folder)} holds images, but none named {printable(Path(folder.name))}_T1.nii, _T2.nii "
+        "...; rename them."
+        for folder in there
+        if folder not in folders
+    }
     if not folders:
         raise InputError(
             f"{source} holds no folder ID with files ID_T1.nii, ID_T2.nii ...; give the folder above the IDs."
         )
-    return folders
+    return folders, others
 
 
 def _labels(folders: Sequence[Path]) -> dict[str, str]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import nibabel as nib
 import numpy as np
 
 from relapet.errors import SubjectError
-from relapet.imaging.bids import write_image
+from relapet.imaging.bids import sidecar_path, write_image
 from relapet.imaging.checks import open_scan
 from relapet.imaging.frames import Frames, choose_frames, load_frames, read_sidecar, unit_of
 from relapet.imaging.grid import SPACE
@@ -32,7 +33,7 @@ from relapet.preprocessing.pet import (
 from relapet.preprocessing.provenance import write_provenance
 from relapet.preprocessing.qc import draw_outlines, draw_overlay
 from relapet.preprocessing.raw import RawVisit
-from relapet.tracers import TracerSpec
+from relapet.tracers import TracerSpec, get_tracer, load_tracers
 from relapet.types import Json, Volume
 
 Say = Callable[[str], None]
@@ -68,11 +69,12 @@ def process_visit(raw: RawVisit, names: Names, settings: ImageSettings, say: Say
             details["Pet"][tracer.name] = _pet(tracer, path, raw, names, mri, (settings, say))
         except SubjectError as error:
             problems.append(str(error))
+    removed = _remove_stale(raw, names, {tracer for tracer, _ in raw.pet if tracer.name in details["Pet"]})
     if not problems:
         details["Seconds"] = round(time.monotonic() - started, 1)
         write_provenance(names, raw, settings, _outputs(raw, names), details)
     say("done" if not problems else "done, with failures")
-    return VisitResult(raw.visit.stem, tuple(problems), mri.warnings)
+    return VisitResult(raw.visit.stem, tuple(problems), (*mri.warnings, *removed))
 
 
 def _outputs(raw: RawVisit, names: Names) -> list[Path]:
@@ -90,6 +92,29 @@ def _outputs(raw: RawVisit, names: Names) -> list[Path]:
     for tracer, _ in raw.pet:
         paths += [visit.pet(root, tracer)]
     return paths
+
+
+def _remove_stale(raw: RawVisit, names: Names, made: Collection[TracerSpec]) -> list[str]:
+    """Delete what an earlier run made of raw images that are gone or cannot be used now; a sentence for each."""
+    visit, root = raw.visit, names.root
+    stale = {
+        t.name: [visit.pet(root, t), names.pet_to_t1w(t), names.picture(f"4pet{t.label}")]
+        for t in load_tracers().values()
+        if t.name not in {tracer.name for tracer in made}
+    }
+    if raw.flair is None:
+        stale["FLAIR"] = [visit.flair(root), names.flair_to_t1w, names.picture("3flair")]
+    told = []
+    for what, paths in stale.items():
+        if paths[0].is_file():
+            told.append(
+                f"{visit.stem}: {paths[0]} of an earlier run was removed, for the raw data give no {what}."
+            )
+        for path in (*paths, sidecar_path(paths[0])):
+            path.unlink(missing_ok=True)
+        if what != "FLAIR":
+            shutil.rmtree(names.motion(get_tracer(what)), ignore_errors=True)
+    return told
 
 
 def _draw_mri(mri: Mri, names: Names, settings: ImageSettings) -> None:

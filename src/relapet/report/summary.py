@@ -10,6 +10,7 @@ from relapet.evaluation.analyses.leaks import leak_sentences
 from relapet.evaluation.evaluate import Evaluation
 from relapet.files import write_text
 from relapet.report.sections import section_lines
+from relapet.report.text import safe
 from relapet.report.tracer_page import tracer_page
 
 
@@ -21,7 +22,8 @@ def write_summary(result: Evaluation) -> Path:
 
 
 def to_markdown(summary: dict[str, Any]) -> str:
-    """The summary as Markdown."""
+    """The summary as Markdown; its words may be those of other people's files."""
+    summary = safe(summary)
     inputs = summary["inputs"]
     lines = ["# Evaluation", "", f"Measured: `{inputs['real']}`. Atlas: {inputs['atlas']}."]
     lines += [f"Method `{name}`: `{root}`." for name, root in inputs["synthetic"].items()]

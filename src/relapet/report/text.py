@@ -6,6 +6,22 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from relapet.messages import plain_text
+
+_MARKS = str.maketrans({"<": "&lt;", "|": "\\|", "[": "\\[", "`": "'"})
+
+
+def safe(content: Any) -> Any:
+    """Words for Markdown, those within mappings and lists too: no tag, link, heading or line that they bring stays."""
+    if isinstance(content, str):
+        text = plain_text(content).translate(_MARKS)
+        return f"\\{text}" if text.startswith(("#", ">", "-", "+", "*")) else text
+    if isinstance(content, Mapping):
+        return {safe(key): safe(value) for key, value in content.items()}
+    if isinstance(content, list | tuple):
+        return type(content)(safe(value) for value in content)
+    return content
+
 
 def number(value: float) -> str:
     """Three significant digits, or two decimals from 10 on; n/a for NaN."""

@@ -17,6 +17,7 @@ class SampleConfig(Settings):
     count: int = Field(
         1,
         ge=1,
+        le=1000,
         description="samples a volume: for their SD (of two or more), and their mean where the model gives none itself",
     )
     seed: int = Field(0, ge=0, description="seed of the noise that samples start from")

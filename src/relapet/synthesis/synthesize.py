@@ -97,6 +97,10 @@ def synthesize_dataset(
     visits = choose_visits(find_visits(source), _participants(request, synthesizer), source)
     refuse_inside(out, source)
     require_folder_of_model(out, synthesizer)
+    if synthesizer.most_steps is not None and request.sample.steps > synthesizer.most_steps:
+        raise InputError(
+            f"`steps` is {request.sample.steps}; {synthesizer.run.path} takes {synthesizer.most_steps} at most."
+        )
     if "native" in request.spaces:
         _check_native(source, visits)
     if synthesizer.caution:

@@ -75,6 +75,8 @@ class Synthesizer:
     """What the model is told of each PET beforehand; None for a model trained without."""
     adjustment: dict[str, Adjustment]
     """What validation said, by tracer; one that is not named is taken as the model gives it."""
+    most_steps: int | None
+    """The largest number of steps that a sample can be drawn in; None where there is no limit."""
     half: bool
     """Whether the networks run in bfloat16: as they were trained, where it is fast; sampling itself is float32."""
 
@@ -83,7 +85,7 @@ class Synthesizer:
         """Load a run folder; raises InputError for what is none, is broken or is of a newer version."""
         run = RunFolder(Path(path))
         settings, manifest = run.read_settings(), run.read_manifest()
-        sample, method = _from_settings(run, settings, manifest)
+        sample, most_steps, method = _from_settings(run, settings, manifest)
         try:
             for name in method.deployed:
                 method.networks[name].load_state_dict(run.read_weights(name))
@@ -96,7 +98,7 @@ class Synthesizer:
         method.networks.eval()
         half = settings["train"].get("precision") in ("auto", "bf16-mixed") and has_fast_bfloat16()
         prior, adjustment = read_prior(run, manifest), run.read_adjustment()
-        return cls(method, manifest, sample, run, chosen, prior, adjustment, half)
+        return cls(method, manifest, sample, run, chosen, prior, adjustment, most_steps, half)
 
     @property
     def grid(self) -> Grid:
@@ -226,13 +228,14 @@ class Synthesizer:
 
 def _from_settings(
     run: RunFolder, settings: Mapping[str, Any], manifest: Manifest
-) -> tuple[SampleConfig, Method]:
-    """The sampler's settings and the method that a run's settings ask for; raises InputError naming the file."""
+) -> tuple[SampleConfig, int | None, Method]:
+    """The sampler's settings, the most steps it can take, and the method; raises InputError naming the file."""
     kind: type[BaseModel] = SampleConfig
     try:
         sample = SampleConfig.model_validate(settings["sample"])
         kind = find_method(settings["method"].get("name")).Config
-        return sample, build_method(settings["method"], manifest.facts())
+        most_steps: int | None = kind.model_validate(settings["method"]).most_sample_steps  # type: ignore[attr-defined]
+        return sample, most_steps, build_method(settings["method"], manifest.facts())
     except ValidationError as error:
         raise InputError(f"{run.config}: {fault(error, kind)}") from error
     except InputError as error:

@@ -33,8 +33,9 @@ def checkpoints(folder: Path) -> list[Path]:
 def save_checkpoint(folder: Path, step: int, state: dict[str, Any], keep: int) -> Path:
     """Write ``state`` after ``step`` steps and delete all but the newest ``keep``."""
     path = Path(folder) / f"step-{step:09d}.pt"
-    with atomic_path(path) as temporary:
-        torch.save({"format": FORMAT, "step": step, **state}, temporary)
+    # Through a stream of Python's, which tells what a full disk answers; torch's own writer does not.
+    with atomic_path(path) as temporary, temporary.open("wb") as stream:
+        torch.save({"format": FORMAT, "step": step, **state}, stream)
     for old in checkpoints(folder)[keep:]:
         old.unlink()
     return path

@@ -33,6 +33,10 @@ def make_fabric(config: TrainConfig) -> Fabric:
         raise InputError(
             f"train.devices is {config.devices} but this machine has {torch.cuda.device_count()} GPUs; lower it."
         )
+    if not cuda and config.devices > (os.cpu_count() or 1):
+        raise InputError(
+            f"train.devices is {config.devices} but this machine has {os.cpu_count()} processor cores; lower it."
+        )
     if config.precision == "16-mixed" and not cuda:
         raise InputError("train.precision=16-mixed needs a GPU; use bf16-mixed or 32-true.")
     return Fabric(

@@ -14,6 +14,7 @@ from relapet.files import (
     refuse_inside,
     remove_unfinished,
     require_empty_or_own,
+    unless_refused,
     visible,
 )
 from relapet.locks import is_locked_by_the_dead, locked
@@ -55,13 +56,15 @@ def require_trainable(run: RunFolder, derivatives: Path, resume: bool) -> None:
 @contextmanager
 def held(run: RunFolder, writes: bool) -> Iterator[None]:
     """Make the run folder and hold it against other processes; ``writes``: whether this is the one that writes."""
-    prepare_output_folder(run.path)
     if not writes:
+        prepare_output_folder(run.path)
         yield
         return
-    with locked(run.path):
-        remove_unfinished(run.path, alone=True)
-        yield
+    with unless_refused(run.path, run.manifest):
+        prepare_output_folder(run.path)
+        with locked(run.path):
+            remove_unfinished(run.path, alone=True)
+            yield
 
 
 def setting_changes(run: RunFolder, given: Mapping[str, Any]) -> tuple[SettingChange, ...]:

@@ -14,7 +14,7 @@ from relapet.data.split import Split, check_split, split_subjects
 from relapet.data.visits import fill_cache, usable_visits
 from relapet.data.volumes import derivative_grid
 from relapet.environment import environment, git_revision, now
-from relapet.errors import InputError
+from relapet.errors import InputError, SubjectError
 from relapet.imaging.bids import VisitFiles
 from relapet.imaging.descriptions import is_simulated
 from relapet.imaging.grid import SPACE, Grid, get_grid
@@ -70,7 +70,7 @@ def prepare_material(
     data = settings.data
     tracers = sorted((get_tracer(name) for name in data.tracers), key=lambda tracer: tracer.index)
     usable = usable_visits(visits, data, messages.warn)
-    grid = derivative_grid(usable[0]) if data.grid is None else get_grid(data.grid)
+    grid = _first_grid(usable) if data.grid is None else get_grid(data.grid)
     for space in sorted({files.space for files in usable} - {SPACE}):
         messages.warn(
             f"{derivatives} holds MRI in {space}: resampled by affine to {SPACE}, which differs from it by some mm."
@@ -78,7 +78,7 @@ def prepare_material(
     split = _split(usable, data)
     known = [files for files in usable if files.visit.subject not in split["test"]]
     cache = Cache(run.cache, grid, data.mri_scaling)
-    good = _read(known, tracers, cache, messages)
+    good, left_out = _read(known, tracers, cache, messages)
     parts = {part: [f for f in good if f.visit.subject in split[part]] for part in ("train", "validation")}
     tracers = _scanned(tracers, parts["train"], derivatives, messages)
     training = TrainingItems(parts["train"], tracers, cache, data.pet_scaling)
@@ -89,7 +89,7 @@ def prepare_material(
         training = TrainingItems(parts["train"], tracers, cache, data.pet_scaling)
     checksums = {_relative(path, derivatives): digest for path, digest in cache.checksums.items()}
     manifest = _manifest(settings, grid.name, tracers, split, checksums).model_copy(
-        update={"trained_on": _trained_on(derivatives, good)}
+        update={"trained_on": _trained_on(derivatives, good), "left_out": left_out}
     )
     validation = TrainingItems(parts["validation"], tracers, cache, data.pet_scaling)
     return Material(training, validation, training.mean_suvr(), grid, manifest)
@@ -101,6 +101,17 @@ def give_prior(material: Material, data: DataConfig, run: RunFolder, messages: M
         material.training.prior = material.validation.prior = MeanPrior(material.mean)
     elif data.prior == "linear":
         give_linear_prior(material.training, material.validation, run, data, messages)
+
+
+def _first_grid(usable: Sequence[VisitFiles]) -> Grid:
+    """The grid of the first visit whose MRI can be read; raises InputError where none can."""
+    fault = ""
+    for files in usable:
+        try:
+            return derivative_grid(files)
+        except SubjectError as error:
+            fault = fault or str(error)
+    raise InputError(f"No visit could be read for training; the first fault: {fault}")
 
 
 def _trained_on(derivatives: Path, visits: Sequence[VisitFiles]) -> str | None:
@@ -153,18 +164,21 @@ def going_on(run: RunFolder, material: Material, changes: Sequence[SettingChange
 
 def _read(
     visits: list[VisitFiles], tracers: Sequence[TracerSpec], cache: Cache, messages: Messages
-) -> list[VisitFiles]:
+) -> tuple[list[VisitFiles], dict[str, str]]:
+    """The visits that could be read, and why the others could not, by visit."""
+    left_out: dict[str, str] = {}
     with messages.track("read volumes", len(visits)) as advance:
         count = 0
 
-        def one_done(problem: str | None) -> None:
+        def one_done(visit: str, problem: str | None) -> None:
             nonlocal count
             count += 1
             if problem:
+                left_out[visit] = problem
                 messages.warn(problem)
             advance(count, "")
 
-        return fill_cache(visits, tracers, cache, one_done)
+        return fill_cache(visits, tracers, cache, one_done), left_out
 
 
 def _relative(path: str, root: Path) -> str:

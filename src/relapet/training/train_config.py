@@ -26,15 +26,15 @@ class TrainConfig(Settings):
     )
     lr_schedule: Literal["constant", "cosine"] = Field("cosine", description="course of the learning rate")
     lr_warmup: int = Field(100, ge=0, description="steps over which the learning rate rises from 0")
-    batch_size: int = Field(1, ge=1, description="volumes at a time on each device")
+    batch_size: int = Field(1, ge=1, le=4096, description="volumes at a time on each device")
     accumulate: int = Field(
         1,
         ge=1,
         description="batches whose gradients are averaged before a step; as a larger batch, in less memory",
     )
-    devices: int = Field(1, ge=1, description="GPUs (or processes, without a GPU) on each machine")
-    nodes: int = Field(1, ge=1, description="machines, under torchrun or SLURM")
-    loader_threads: int = Field(2, ge=1, description="steps that are loaded ahead, one a thread")
+    devices: int = Field(1, ge=1, le=1024, description="GPUs (or processes, without a GPU) on each machine")
+    nodes: int = Field(1, ge=1, le=1024, description="machines, under torchrun or SLURM")
+    loader_threads: int = Field(2, ge=1, le=64, description="steps that are loaded ahead, one a thread")
     precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"] = Field(
         "auto",
         description="arithmetic of the networks; auto: bf16-mixed where the processor has instructions for it, else "

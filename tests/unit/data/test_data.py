@@ -57,7 +57,7 @@ def test_min_max_scaling_of_mri_takes_the_masked_volumes_range(toy_source: Path,
     conditions = []
     for scaling in ("robust", "minmax"):  # one folder: the two must not be taken for each other
         cache = Cache(tmp_path, GRIDS["8mm"], scaling)
-        fill_cache(visits, [], cache, lambda problem: None)
+        fill_cache(visits, [], cache, lambda visit, problem: None)
         conditions.append(np.asarray(cache.mri(visits[0])))
     assert conditions[1].max() == 1
     assert not np.allclose(*conditions)
@@ -114,7 +114,7 @@ def test_missing_scans_are_known(toy: Path, tmp_path: Path) -> None:
     assert "no T1w" in said[1]
     assert "PET" in said[2]
     cache = Cache(tmp_path / "cache", GRIDS["8mm"])
-    good = fill_cache(usable, TRACERS, cache, lambda problem: None)
+    good = fill_cache(usable, TRACERS, cache, lambda visit, problem: None)
     assert len(TrainingItems(good, TRACERS, cache)) == 5 * 3 - 1
     dropping = DataConfig(augment=AugmentConfig(drop_flair=0.2))
     assert len(usable_visits(index_derivative(toy), dropping, said.append)) == 6
@@ -131,7 +131,7 @@ def test_an_input_that_is_left_out_is_background_and_not_needed(toy: Path, tmp_p
     assert "no T1w" in said[0]
     assert config.required_inputs == ("T1w",)
     cache = Cache(tmp_path / "cache", GRIDS["8mm"])
-    good = fill_cache(usable[:2], TRACERS, cache, lambda problem: None)
+    good = fill_cache(usable[:2], TRACERS, cache, lambda visit, problem: None)
     mri = TrainingItems(good, TRACERS, cache)[3].mri
     assert (mri[1] == BACKGROUND).all()
     assert (mri[0] > BACKGROUND).any()
@@ -148,7 +148,7 @@ def test_inputs_that_training_withholds_are_not_required() -> None:
 def test_min_max_scaling_uses_each_volumes_own_range(toy_source: Path, tmp_path: Path) -> None:
     visits, tau = index_derivative(toy_source)[:2], [get_tracer("tau")]
     cache = Cache(tmp_path, GRIDS["8mm"])
-    good = fill_cache(visits, tau, cache, lambda problem: None)
+    good = fill_cache(visits, tau, cache, lambda visit, problem: None)
     data = TrainingItems(good, tau, cache, "minmax")
     suvr = [cache.pet(files, tau[0]).astype(np.float32) for files in good]
     for index in range(2):
@@ -170,7 +170,7 @@ def test_a_constant_pet_cannot_be_scaled_by_its_own_range(toy: Path, tmp_path: P
     flat[0, 0, 0] = 1 + 1e-5  # less than the cache's half precision can tell
     save_volume(path, flat, GRIDS["8mm"].affine)
     cache = Cache(tmp_path, GRIDS["8mm"])
-    good = fill_cache(visits, tau, cache, lambda problem: None)
+    good = fill_cache(visits, tau, cache, lambda visit, problem: None)
     with pytest.raises(VolumeError, match=f"{path.name}: the PET is constant"):
         TrainingItems(good, tau, cache, "minmax").mean_range()
 
@@ -178,7 +178,7 @@ def test_a_constant_pet_cannot_be_scaled_by_its_own_range(toy: Path, tmp_path: P
 def test_pairs_come_back_as_written(toy_source: Path, tmp_path: Path) -> None:
     visits = index_derivative(toy_source)[:2]
     cache = Cache(tmp_path, GRIDS["8mm"])
-    good = fill_cache(visits, TRACERS, cache, lambda problem: None)
+    good = fill_cache(visits, TRACERS, cache, lambda visit, problem: None)
     data = TrainingItems(good, TRACERS, cache)
     item = data[0]
     import nibabel as nib
@@ -198,12 +198,12 @@ def test_a_changed_file_is_read_anew(toy: Path, tmp_path: Path) -> None:
 
     visits = index_derivative(toy)[:1]
     tau = get_tracer("tau")
-    fill_cache(visits, [tau], Cache(tmp_path, GRIDS["8mm"]), lambda problem: None)
+    fill_cache(visits, [tau], Cache(tmp_path, GRIDS["8mm"]), lambda visit, problem: None)
     changed = np.ones(GRIDS["8mm"].shape)
     changed[0, 0, 0] = 2
     save_volume(visits[0].pet["tau"], changed, GRIDS["8mm"].affine)
     cache = Cache(tmp_path, GRIDS["8mm"])
-    fill_cache(visits, [tau], cache, lambda problem: None)
+    fill_cache(visits, [tau], cache, lambda visit, problem: None)
     np.testing.assert_array_equal(np.asarray(cache.pet(visits[0], tau)), changed)
 
 
@@ -211,10 +211,31 @@ def test_an_unreadable_visit_is_named_and_the_others_go_on(toy: Path, tmp_path: 
     visits = index_derivative(toy)[:3]
     path = visits[1].pet["tau"]
     path.write_bytes(path.read_bytes()[:1000])
-    problems: list[str | None] = []
-    good = fill_cache(visits, TRACERS, Cache(tmp_path, GRIDS["8mm"]), problems.append)
+    problems: dict[str, str | None] = {}
+    good = fill_cache(visits, TRACERS, Cache(tmp_path, GRIDS["8mm"]), problems.__setitem__)
     assert [files.visit.subject for files in good] == ["01", "03"]
-    assert str(path) in str(problems[1])
+    assert problems["sub-01"] is None
+    assert str(path) in str(problems["sub-02"])
+
+
+def test_pet_that_is_no_suvr_and_a_cache_of_broken_numbers_are_not_trained_on(
+    toy: Path, tmp_path: Path
+) -> None:
+    from relapet.imaging.nifti import save_volume
+
+    visits, cache = index_derivative(toy)[:2], Cache(tmp_path, GRIDS["8mm"])
+    path = visits[0].pet["tau"]
+    save_volume(path, np.linspace(0, 1e6, 24**3).reshape(24, 24, 24), GRIDS["8mm"].affine)
+    problems: dict[str, str | None] = {}
+    good = fill_cache(visits, TRACERS, cache, problems.__setitem__)
+    assert [files.visit.subject for files in good] == ["02"]
+    assert "values up to 1e+06, which are no SUVr" in str(problems["sub-01"])
+    written = next(path for path in tmp_path.glob("*.npy") if np.load(path).ndim == 3)
+    broken = np.load(written)
+    broken[0, 0, 0] = np.nan
+    np.save(written, broken)
+    fill_cache(visits, TRACERS, Cache(tmp_path, GRIDS["8mm"]), problems.__setitem__)
+    assert np.isfinite(np.load(written)).all()
 
 
 def test_a_foreign_grid_is_named(toy: Path) -> None:
@@ -285,7 +306,7 @@ def test_a_random_shift_moves_mri_and_pet_and_a_prior_only_if_it_is_personal(per
 def test_all_tracers_together_mark_those_that_a_visit_lacks(toy: Path, tmp_path: Path) -> None:
     index_derivative(toy)[0].pet["pib"].unlink()
     cache = Cache(tmp_path / "cache", GRIDS["8mm"])
-    good = fill_cache(index_derivative(toy)[:2], TRACERS, cache, lambda problem: None)
+    good = fill_cache(index_derivative(toy)[:2], TRACERS, cache, lambda visit, problem: None)
     items = TrainingItems(good, TRACERS, cache)
     items.prior = MeanPrior(items.mean_suvr())
     items.hold_together()

@@ -1,18 +1,20 @@
 """The whole path on a small raw data set whose true positions and SUVr are known."""
 
 import json
+from types import SimpleNamespace
 
 import nibabel as nib
 import numpy as np
 import pytest
 
 from relapet.errors import InputError, SubjectError
-from relapet.imaging.bids import Visit, index_derivative
+from relapet.imaging.bids import Visit, index_derivative, sidecar_path, write_dataset_description
 from relapet.imaging.derivatives import find_way_back
 from relapet.imaging.grid import GRIDS
 from relapet.imaging.nifti import load_volume
 from relapet.imaging.template import load_atlas, load_template
 from relapet.imaging.transforms import Step, apply_like, bring_back
+from relapet.messages import Silent
 from relapet.preprocessing.names import Names
 from relapet.preprocessing.pipeline import PreprocessConfig, preprocess
 from relapet.tracers import get_tracer
@@ -184,3 +186,38 @@ def test_calls_that_cannot_be_used(raw_tree, tmp_path):
         PreprocessConfig(fwhm_mm=4, scanner_fwhm_mm=6)
     with pytest.raises(InputError, match="`n_procs` is 0"):
         PreprocessConfig(n_procs=0)
+
+
+def test_what_raw_data_no_longer_give_goes_and_is_told(tmp_path, monkeypatch):
+    out, visit = tmp_path / "out", Visit("01")
+    names = Names(out, visit)
+    kept = [visit.t1w(out), Visit("02").t1w(out)]
+    gone = [
+        visit.flair(out),
+        visit.pet(out, get_tracer("pib")),
+        sidecar_path(visit.pet(out, get_tracer("pib"))),
+    ]
+    gone += [names.flair_to_t1w, names.pet_to_t1w(get_tracer("pib"))]
+    for path in (*kept, *gone):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("of an earlier run")
+    write_dataset_description(out, "relapet preprocess", {})
+    raw = tmp_path / "raw"
+    (raw / "sub-01" / "anat").mkdir(parents=True)
+    (raw / "sub-01" / "anat" / "sub-01_T1w.nii.gz").touch()
+    module = "relapet.preprocessing.visit"
+    monkeypatch.setattr(f"{module}.process_mri", lambda *given: SimpleNamespace(measures={}, warnings=()))
+    monkeypatch.setattr(f"{module}._draw_mri", lambda *given: None)
+    monkeypatch.setattr(f"{module}.write_provenance", lambda *given: None)
+    said = []
+    messages = SimpleNamespace(warn=said.append, track=Silent().track)
+    outcome = preprocess(raw, out, CONFIG, messages=messages)
+    assert outcome.done == ("sub-01",)
+    assert all(path.is_file() for path in kept)
+    assert not any(path.exists() for path in gone)
+    assert len(said) == 3
+    assert "sub-02 of earlier runs" in said[0]
+    assert {path.name for path in gone if any(path.name in text for text in said)} == {
+        gone[0].name,
+        gone[1].name,
+    }

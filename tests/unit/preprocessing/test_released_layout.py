@@ -68,3 +68,15 @@ def test_a_bad_folder_fails_alone_and_clashing_names_stop(flat, tmp_path):
         import_layout(flat, tmp_path / "more", "SUVR", GRID)
     with pytest.raises(InputError, match="no folder ID"):
         import_layout(flat / "AB_01", tmp_path / "x", "SUVR", GRID)
+
+
+def test_no_folder_with_images_is_left_out_without_a_word(flat, tmp_path):
+    (flat / "AB_01").rename(flat / "AB[1]")
+    for path in (flat / "AB[1]").iterdir():
+        path.rename(path.with_name(path.name.replace("AB_01", "AB[1]")))
+    (flat / "other").mkdir()
+    (flat / "other" / "scan_T1.nii").write_bytes((flat / "AB_02" / "AB_02_T1.nii").read_bytes())
+    outcome = import_layout(flat, tmp_path / "out", "SUVR", GRID)
+    assert outcome.done == {"AB[1]": "AB1", "AB_02": "AB02"}
+    assert list(outcome.failed) == ["other"]
+    assert "other_T1.nii" in outcome.failed["other"]

@@ -15,7 +15,9 @@ from relapet.evaluation.results import SUBJECT_METRICS, Results, subject_metrics
 from relapet.evaluation.scores.agreement import bootstrap_r, pearson, row_median
 from relapet.evaluation.scores.image_metrics import METRICS
 from relapet.evaluation.statistics import MIN_SUBJECTS, Floats, Sampling, percentile_interval, resample
-from relapet.evaluation.tables import TableSpec, require_columns, rows_of
+from relapet.evaluation.tables import TableSpec, read_table, require_columns, rows_of
+from relapet.settings import shortened
+from relapet.tracers import load_tracers
 
 TABLES = (
     TableSpec(
@@ -104,11 +106,18 @@ def read_evaluation(folder: Path, sampling: Sampling) -> Results:
 
 
 def _read_table(path: Path, columns: list[str]) -> pd.DataFrame:
-    try:
-        table = pd.read_csv(path, sep="\t", dtype={"subject": str, "session": str})
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path} cannot be read ({error}); give a folder that evaluate wrote.") from error
+    mend = "give a folder that evaluate wrote"
+    words = dict.fromkeys(("subject", "session", "tracer", "method", "voi", "kind"), str)
+    table = read_table(path, (*METRICS, "real_suvr", "synth_suvr"), mend, dtype=words)
     require_columns(path, table, columns)
+    if "target" in columns and table["target"].dtype != bool:
+        raise InputError(f"The column target of {path} holds other than True and False; {mend}.")
+    unknown = sorted(set(table["tracer"].dropna()) - set(load_tracers()))
+    if unknown:
+        raise InputError(f"{path} names a tracer {shortened(unknown[0])} that relapet does not know; {mend}.")
+    keys = [name for name in ("subject", "session", "tracer", "method", "voi", "kind") if name in columns]
+    if table[[key for key in keys if key != "session"]].isna().any(axis=None) or table.duplicated(keys).any():
+        raise InputError(f"{path} has rows without {', '.join(keys)} of their own; {mend}.")
     return table
 
 

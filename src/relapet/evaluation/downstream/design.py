@@ -12,6 +12,7 @@ import pandas as pd
 from relapet.errors import InputError
 from relapet.evaluation.downstream.mri_features import mri_feature_table
 from relapet.evaluation.downstream.prediction import Task
+from relapet.evaluation.tables import read_table
 from relapet.tracers import TracerSpec
 
 Floats = npt.NDArray[np.float64]
@@ -128,10 +129,7 @@ def make_design(outcome: Outcome, background: Background, voi: pd.DataFrame, met
 
 def read_subject_table(path: Path) -> pd.DataFrame:
     """A BIDS table with one row a participant, indexed by label without sub-; raises InputError otherwise."""
-    try:
-        frame = pd.read_csv(path, sep="\t", dtype={"participant_id": str}, na_values=["n/a"])
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path} is not a readable tab-separated table ({error}); correct it.") from error
+    frame = read_table(path, dtype={"participant_id": str})
     if "participant_id" not in frame:
         raise InputError(
             f"{path} lacks the column participant_id (it has: {', '.join(frame.columns)}); "

@@ -9,11 +9,10 @@ from typing import Any
 
 import nibabel as nib
 import numpy as np
-import pandas as pd
 from nibabel.processing import resample_from_to
 
 from relapet.errors import InputError, VolumeError
-from relapet.evaluation.tables import require_columns
+from relapet.evaluation.tables import NOT_AVAILABLE, read_table, require_columns
 from relapet.imaging.grid import GRIDS, find_grid
 from relapet.imaging.nifti import load_volume
 from relapet.imaging.template import load_atlas, load_template
@@ -99,12 +98,17 @@ def load_region_atlas(path: Path, table: Path | None = None) -> RegionAtlas:
 
 
 def _read_label_table(table: Path) -> dict[int, str]:
-    try:
-        frame = pd.read_csv(table, sep="\t", dtype=str, keep_default_na=False)
-        require_columns(table, frame, ["index", "name"])
-        rows = [(int(row["index"]), row["name"]) for row in frame.to_dict("records")]
-    except (OSError, ValueError) as error:
-        raise InputError(f"The label table {table} cannot be read ({error}); correct it.") from error
+    frame = read_table(table, dtype=str, keep_default_na=False)
+    require_columns(table, frame, ["index", "name"])
+    rows = []
+    for number, row in enumerate(frame.to_dict("records"), start=2):
+        index, name = str(row["index"]).strip(), str(row["name"]).strip()
+        if not re.fullmatch(r"\d{1,6}", index) or not name or name == NOT_AVAILABLE:
+            raise InputError(
+                f"The label table {table} has no index (a whole number of up to 6 digits) and name in line {number}; "
+                "correct it."
+            )
+        rows.append((int(index), name))
     for position, kind in ((0, "index"), (1, "name")):
         values = [row[position] for row in rows]
         twice = [value for value in values if values.count(value) > 1]

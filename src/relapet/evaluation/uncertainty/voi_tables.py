@@ -15,6 +15,7 @@ import pandas as pd
 
 from relapet.errors import InputError, SubjectError
 from relapet.evaluation.scores.voi import default_atlas, sum_regions
+from relapet.evaluation.tables import read_table
 from relapet.imaging.bids import VisitFiles, find_visits
 from relapet.imaging.grid import Grid
 from relapet.imaging.measured import load_measured
@@ -39,13 +40,15 @@ def read_voi_tables(root: Path, desc: str) -> dict[Path, pd.DataFrame]:
 
 
 def _read_table(path: Path) -> pd.DataFrame:
-    try:
-        frame = pd.read_csv(path, sep="\t", na_values=["n/a"]).rename(columns={"name": "voi"})
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path} is not a readable table ({error}); synthesize it anew.") from error
-    if "voi" not in frame:
+    frame = read_table(path, ("mean", "sd", "low", "high", "sample-*"), "synthesize it anew")
+    if "name" not in frame:
         raise InputError(f"{path} lacks the column name; synthesize it anew.")
-    return frame
+    if frame["name"].isna().any():
+        raise InputError(f"{path} has a row without a name; synthesize it anew.")
+    twice = frame["name"][frame["name"].duplicated()]
+    if len(twice):
+        raise InputError(f"{path} has several rows of the VOI {twice.iloc[0]}; synthesize it anew.")
+    return frame.rename(columns={"name": "voi"})
 
 
 def sample_columns(frame: pd.DataFrame) -> list[str]:
