@@ -6,7 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from relapet.errors import InputError
+from relapet.files import read_json
 from relapet.setting_files import compose, presets
+from relapet.shipped import shipped_models
 from relapet.tracers import get_tracer, load_tracers
 
 Rows = list[tuple[str, ...]]
@@ -46,6 +48,15 @@ def _samplers() -> Rows:
     from relapet.model.samplers import SAMPLERS
 
     return [("sampler", "what it is"), *((name, _first_line(sampler)) for name, sampler in SAMPLERS.items())]
+
+
+def _models() -> Rows:
+    rows: Rows = [("model", "tracers", "grid", "what it is")]
+    for name, path in shipped_models().items():
+        manifest = read_json(path / "manifest.json")
+        told = (path / "README.md").read_text(encoding="utf-8").splitlines()[0].lstrip("# ")
+        rows.append((name, ", ".join(manifest["tracers"]), manifest["grid"], told))
+    return rows
 
 
 def _presets() -> Rows:
@@ -92,4 +103,10 @@ def _plainly(value: object) -> str:
     return "none" if value is None else " ".join(str(value).split())
 
 
-TOPICS = {"methods": _methods, "tracers": _tracers, "presets": _presets, "samplers": _samplers}
+TOPICS = {
+    "models": _models,
+    "methods": _methods,
+    "tracers": _tracers,
+    "presets": _presets,
+    "samplers": _samplers,
+}

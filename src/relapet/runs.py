@@ -22,6 +22,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
 import yaml
 from pydantic import ValidationError
 from safetensors import SafetensorError
@@ -171,7 +172,9 @@ class RunFolder:
 
     def _settings(self) -> dict[str, Any]:
         if not self.path.is_dir():
-            raise InputError(f"The run folder {self.path} does not exist; check --model.")
+            raise InputError(
+                f"The run folder {self.path} does not exist, and no shipped model has this name; check --model."
+            )
         if not self.config.is_file():
             raise InputError(
                 f"{self.path} is no run folder: {self.config.name} cannot be read; "
@@ -214,7 +217,9 @@ class RunFolder:
         """What the method found in closed form; nothing where it finds nothing."""
         if not self.fitted.is_file():
             return {}
-        found: dict[str, Tensor] = _read_tensors(self.fitted, load_file)
+        read: dict[str, Tensor] = _read_tensors(self.fitted, load_file)
+        # a shipped model is kept in half precision
+        found = {name: t.float() if t.dtype == torch.float16 else t for name, t in read.items()}
         # NaN may stand for what the method could not find, as for a tracer that nobody was scanned with.
         check_finite(self.fitted, {name: tensor.nan_to_num().numpy() for name, tensor in found.items()})
         return found
@@ -226,7 +231,11 @@ class RunFolder:
 
     def read_training_mean(self, manifest: Manifest | None = None) -> dict[str, Volume]:
         """The mean SUVr maps; raises InputError where they cannot be read, or are not those of the manifest."""
-        mean: dict[str, Volume] = _read_tensors(self.training_mean, load_arrays)
+        read: dict[str, npt.NDArray[Any]] = _read_tensors(self.training_mean, load_arrays)
+        mean = {
+            name: volume.astype(np.float32) if volume.dtype == np.float16 else volume
+            for name, volume in read.items()
+        }
         if manifest is not None:
             check_maps(self.training_mean, mean, manifest)
         return mean

@@ -55,6 +55,8 @@ class Reader:
             raise InputError(
                 f"The stored prior has no array {name!r}; copy the run folder again or train again."
             )
+        if dtype == np.float32 and array.dtype == np.float16:
+            array = array.astype(np.float32)  # a shipped model is kept in half precision
         fits = len(array.shape) == len(shape) and all(
             want in (None, have) for want, have in zip(shape, array.shape, strict=True)
         )

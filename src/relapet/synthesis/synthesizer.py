@@ -25,6 +25,7 @@ from relapet.model.interface import Condition, Draws, Method, OnStep
 from relapet.run_contents import Adjustment, Manifest
 from relapet.runs import RunFolder
 from relapet.settings import fault
+from relapet.shipped import find_model
 from relapet.synthesis.priors import Prior, read_prior
 from relapet.synthesis.sample_config import SampleConfig
 from relapet.tracers import TracerSpec, get_tracer
@@ -82,8 +83,8 @@ class Synthesizer:
 
     @classmethod
     def from_run(cls, path: str | Path, device: str | None = None) -> Synthesizer:
-        """Load a run folder; raises InputError for what is none, is broken or is of a newer version."""
-        run = RunFolder(Path(path))
+        """Load a run folder or a shipped model; raises InputError for what is none, is broken or of a newer version."""
+        run = RunFolder(find_model(path))
         settings, manifest = run.read_settings(), run.read_manifest()
         sample, most_steps, method = _from_settings(run, settings, manifest)
         try:

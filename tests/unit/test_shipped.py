@@ -1,0 +1,89 @@
+"""Models that come with the package."""
+
+from __future__ import annotations
+
+import runpy
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from relapet import shipped
+from relapet.cli import main
+from relapet.errors import InputError
+from relapet.imaging.bids import index_derivative
+from relapet.imaging.nifti import load_volume
+from relapet.runs import RunFolder
+from relapet.shipped import find_model, shipped_models
+from relapet.synthesis.synthesizer import Synthesizer
+
+SHIP = Path(__file__).parents[2] / "benchmarks" / "ship.py"
+
+
+@pytest.fixture
+def shelf(tiny_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A shelf with the tiny run on it, packed as shipped models are."""
+    card = tmp_path / "card.md"
+    card.write_text("# A tiny model, for tests\n")
+    monkeypatch.setattr(
+        sys, "argv", [str(SHIP), str(tiny_run), str(tmp_path / "models" / "tiny"), "--card", str(card)]
+    )
+    runpy.run_path(str(SHIP), run_name="__main__")
+    monkeypatch.setattr(shipped, "_MODELS", tmp_path / "models")
+    return tmp_path / "models"
+
+
+def test_a_shipped_model_goes_by_its_name(
+    shelf: Path, tiny_run: Path, toy_source: Path, tmp_path: Path
+) -> None:
+    call = ["--participant-label", "01", "--samples", "2", "--quiet"]
+    for name, model in (("small", "tiny"), ("large", str(tiny_run))):
+        assert (
+            main(
+                ["synthesize", str(toy_source), str(tmp_path / name), "participant", "--model", model, *call]
+            )
+            == 0
+        )
+    small, large = (
+        [
+            load_volume(p).get_fdata()
+            for f in index_derivative(tmp_path / name, "synth")
+            for p in f.pet.values()
+        ]
+        for name in ("small", "large")
+    )
+    assert len(small) == len(large) > 0
+    for a, b in zip(small, large, strict=True):
+        np.testing.assert_allclose(a, b, atol=0.02)  # SUVr, by half precision
+        assert a.any()
+
+
+def test_a_shipped_model_is_small_and_whole(shelf: Path, tiny_run: Path) -> None:
+    def size(folder: Path) -> int:
+        return sum(path.stat().st_size for path in (folder / "weights").glob("*"))
+
+    assert size(shelf / "tiny") < 0.55 * size(tiny_run)
+    kept = {path.name for path in (shelf / "tiny").iterdir()}
+    assert {"config.yaml", "manifest.json", "README.md", "weights"} <= kept
+    assert not {"cache", "checkpoint", "log.tsv"} & kept
+    assert all("/pet/" in path for path in RunFolder(shelf / "tiny").read_manifest().checksums)
+
+
+def test_info_lists_it(shelf: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["info", "models"]) == 0
+    assert "A tiny model, for tests" in capsys.readouterr().out
+
+
+def test_a_folder_goes_before_a_name_and_an_unknown_name_is_refused(shelf: Path, tmp_path: Path) -> None:
+    assert find_model("tiny") == shelf / "tiny"
+    assert find_model(tmp_path) == tmp_path
+    with pytest.raises(InputError, match="nor a shipped model of this name"):
+        Synthesizer.from_run("teny")
+
+
+def test_every_model_of_the_package_can_be_opened_and_has_a_card() -> None:
+    for name, path in shipped_models().items():
+        assert Synthesizer.from_run(name).manifest.trained_on == "simulated"
+        assert (path / "README.md").read_text().startswith("# ")
+        assert "not for clinical use" in (path / "README.md").read_text().lower()
