@@ -9,6 +9,7 @@ from pydantic import Field, field_validator, model_validator
 from relapet.data.augment import AugmentConfig
 from relapet.data.items import PetScaling
 from relapet.data.volumes import MriScaling
+from relapet.errors import InputError
 from relapet.prior.config import PriorConfig
 from relapet.settings import Distinct, Settings
 from relapet.tracers import get_tracer
@@ -49,7 +50,10 @@ class DataConfig(Settings):
     @field_validator("tracers")
     @classmethod
     def _are_known_and_distinct(cls, tracers: tuple[str, ...]) -> tuple[str, ...]:
-        names = [get_tracer(name).name for name in tracers]
+        try:
+            names = [get_tracer(name).name for name in tracers]
+        except InputError as error:
+            raise ValueError(str(error)) from error  # which pydantic gives the setting's name
         for name, written in zip(names, tracers, strict=True):
             if names.count(name) > 1:
                 raise ValueError(f"{written} is named twice; name each tracer once")
