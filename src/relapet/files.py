@@ -24,6 +24,8 @@ def atomic_path(path: Path) -> Iterator[Path]:
     Parent folders are made. The file gets the permissions that any new file gets.
     """
     path = Path(path)
+    if path.is_dir():
+        raise InputError(f"{path} is a folder where a file is to be written; move it away.")
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(temporary_name(path.name))
     temporary.touch()

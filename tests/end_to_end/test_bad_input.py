@@ -78,6 +78,10 @@ def head_that_is_not_extracted(root: Path) -> None:
     rewrite(SECOND.t1w(root), lambda data, affine: (data + 100, affine))
 
 
+def negative(root: Path) -> None:
+    rewrite(SECOND.t1w(root), lambda data, affine: (-data, affine))
+
+
 def nothing_in_mni_space(root: Path) -> None:
     for path in (SECOND.t1w(root), SECOND.flair(root)):
         path.rename(path.with_name(path.name.replace("_space-MNI152NLin2009aSym_desc-preproc", "")))
@@ -91,6 +95,7 @@ CASES = {
     four_dimensions: ("4 dimensions", "T1w.nii.gz"),
     affine_that_is_not_mni: ("MNI", "sub-02"),
     head_that_is_not_extracted: ("brain_mask", "sub-02"),
+    negative: ("no tissue", "sub-02"),
     nothing_in_mni_space: ("relapet preprocess", "anat"),
 }
 

@@ -35,6 +35,7 @@ def train(source: Path, run: Path, *settings: str) -> int:
         ("method.generator.channels=[7,9]", "norm_groups"),
         ("method.generator.channels=[100000000000,8]", "channels"),
         ("method.discriminator.layers=50", "layers"),
+        ("method.discriminator_betas=[0.9,1]", "less than 1"),
         ("train.batch_size=100000000", "batch_size"),
         ("train.devices=999", "cores"),
         ("sample.count=99999999999", "count"),
@@ -67,6 +68,14 @@ def test_an_unusable_setting_is_refused_before_anything_is_written(
         (["info", "presets", "none"], "demo"),
         (["evaluate", "nowhere", "nowhere", "out"], "nowhere"),
         (["synthesize", "a", "b", "group", "--model", "c"], "participant"),
+        (["preprocess", ".", "out", "participant", "--fwhm", "-5"], "--fwhm is -5"),
+        (["preprocess", ".", "out", "participant", "--fwhm", "nan"], "--fwhm is nan"),
+        (
+            ["preprocess", ".", "out", "participant", "--fwhm", "8", "--scanner-fwhm", "inf"],
+            "--scanner-fwhm is inf",
+        ),
+        (["simulate", ""], "argument is empty"),
+        (["evaluate", ".", ".", ""], "argument is empty"),
     ],
 )
 def test_unusable_calls(

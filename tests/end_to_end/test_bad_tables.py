@@ -7,6 +7,8 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import nibabel as nib
+import numpy as np
 import pytest
 
 from relapet.cli import main
@@ -19,6 +21,7 @@ from relapet.cli import main
         ("synthsamples_suvr.tsv", b"name\tsample-0\tsample-1\nCSF\t1\tx\n", "holds words"),
         ("desc-synth_suvr.tsv", b"name\tmean\tlow\thigh\nCSF\tabc\ta\tb\n", "holds words, such as 'abc'"),
         ("desc-synth_suvr.tsv", b"name\tmean\tlow\thigh\nCSF\t1\t1\t1\nCSF\t1\t1\t1\n", "several rows"),
+        ("synthsamples_suvr.tsv", b"name\tsample-0\tsample-1\nCSF\t1\t1e308\n", "holds 1e+308"),
         ("desc-synth_suvr.json", b"[", "not a readable JSON"),
     ],
 )
@@ -66,3 +69,17 @@ def test_words_of_other_files_steer_no_terminal(tmp_path: Path, capsys: pytest.C
     told = capsys.readouterr().err
     assert "\x1b" not in told
     assert len(told.strip().splitlines()) == 1
+
+
+def test_an_atlas_beside_the_brain_is_refused(
+    toy_source: Path, synthetic: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    atlas = tmp_path / "atlas.nii.gz"
+    affine = np.eye(4)
+    affine[:3, 3] = 1e4
+    nib.save(nib.Nifti1Image(np.ones((9, 9, 9), np.int16), affine), atlas)
+    (tmp_path / "atlas.tsv").write_text("index\tname\n1\tcortex\n")
+    call = ["evaluate", str(toy_source), str(synthetic), str(tmp_path / "out"), "--atlas", str(atlas)]
+    assert main(call) == 2
+    assert "atlas.nii.gz has no region where the scans have voxels" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()

@@ -115,7 +115,7 @@ def train_settings(root: Path, given: Material, rng: np.random.Generator) -> tup
     source, out, settings = copy(given.source, root, "sub-0[5-8]"), root / "out", copy(given.settings, root)
     if rng.random() < 0.3:
         said = damage(settings, rng)
-        names = (settings.name, ".", "`")
+        names = (settings.name, ".", "setting")
         single: tuple[str, ...] = ("train.seconds=5",)
     else:
         said = bad_setting(rng)
@@ -218,4 +218,6 @@ def command_lines(root: Path, given: Material, rng: np.random.Generator) -> tupl
         ),
     )
     arguments = bad_option(list(line), rng)
+    if len(arguments) > 2 and arguments[2] and not Path(arguments[2]).is_absolute():
+        out = root / arguments[2]  # as the command takes it
     return Call(arguments, out, ("",), (), True), " ".join(arguments)[-200:]

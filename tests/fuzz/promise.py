@@ -19,6 +19,7 @@ from relapet.cli import main
 
 _NEVER = ("Traceback", "error: unexpected ", "Errno", "pydantic", "\x1b", "object at 0x")
 """What no message holds."""
+_BROKEN_OFF = re.compile(r"relapet: error: .*(is|are) not finite (at|after) step")
 _NAN = re.compile(r"(^|\t)-?nan(\t|$)", re.MULTILINE)
 
 
@@ -109,7 +110,11 @@ def _of_words(call: Call, result: Result) -> list[str]:
         sentences = lines[1:]
         if len(sentences) != int(match[1]):
             found.append("another number of failures than lines")
-    elif len(lines) == 1 and lines[0].startswith("relapet: error: ") and "is not finite at step" in lines[0]:
+    elif (
+        len(lines) == 1
+        and lines[0].startswith("relapet: error: ")
+        and re.search("(is|are) not finite (at|after) step", lines[0])
+    ):
         sentences = lines  # a training that broke off, whose weights up to then are kept
     else:
         return [*found, "status 1 without a list of what failed"]

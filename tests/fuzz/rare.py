@@ -63,7 +63,7 @@ def file_of_subject(subject: Path, rng: np.random.Generator) -> tuple[str, Path]
     elif kind == "as .nii too":
         nib.save(nib.load(path), path.with_suffix(""))
     elif kind == "res-2 too":
-        shutil.copy(path, path.with_name(path.name.replace("_desc", "_res-2_desc")))
+        shutil.copy(path, path.with_name(path.name.replace("_space", "_res-2_space")))
     elif kind == "swapped":
         other = some(subject, rng, "*/*.nii.gz")
         first, second = path.read_bytes(), other.read_bytes()

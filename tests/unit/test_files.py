@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import tempfile
@@ -20,6 +21,7 @@ from relapet.files import (
     require_empty_or_own,
     require_file,
     require_folder,
+    unless_refused,
     write_text,
 )
 
@@ -97,3 +99,50 @@ def test_only_an_empty_or_own_folder_is_written_to(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"not empty .*relapet x; choose an empty folder"):
         require_empty_or_own(out, lambda folder: False, "relapet x")
     require_empty_or_own(out, lambda folder: True, "relapet x")
+
+
+@pytest.mark.parametrize(
+    ("raised", "reason"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device"), "No space left on device"),
+        (OSError("27648 requested and 9936 written"), "27648 requested and 9936 written"),
+        (ValueError("I/O error: File too large (os error 27)"), "File too large"),
+    ],
+)
+def test_a_full_disk_names_the_file_whoever_wrote(raised: Exception, reason: str, tmp_path: Path) -> None:
+    with pytest.raises(OSError, match=reason) as told, atomic_path(tmp_path / "map.nii"):
+        raise raised
+    assert told.value.filename == str(tmp_path / "map.nii")
+    assert not list(tmp_path.iterdir())
+
+
+def test_other_errors_of_writers_stay_as_they_are(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="is no image"), atomic_path(tmp_path / "map.nii"):
+        raise ValueError("this is no image (error 28)")
+
+
+@pytest.mark.parametrize("before", ["nothing", "empty", "used", "begun"])
+def test_a_refusal_takes_back_a_new_folder_alone(before: str, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    if before != "nothing":
+        out.mkdir()
+    if before == "used":
+        (out / "notes.txt").touch()
+
+    def work() -> None:
+        out.mkdir(exist_ok=True)
+        (out / "table.tsv").touch()
+        if before == "begun":
+            (out / "begun").touch()
+        raise InputError("no.")
+
+    with pytest.raises(InputError), unless_refused(out, out / "begun"):
+        work()
+    left = {path.name for path in out.iterdir()} if out.exists() else None
+    expected = {
+        "nothing": None,
+        "empty": set(),
+        "used": {"notes.txt", "table.tsv"},
+        "begun": {"table.tsv", "begun"},
+    }
+    assert left == expected[before]

@@ -9,6 +9,7 @@ from pydantic import AfterValidator, Field, model_validator
 from relapet.data.augment import AugmentConfig
 from relapet.data.items import PetScaling
 from relapet.data.volumes import MriScaling
+from relapet.errors import InputError
 from relapet.prior.config import PriorConfig
 from relapet.settings import Distinct, Settings
 from relapet.tracers import get_tracer
@@ -18,7 +19,10 @@ PriorName = Literal["none", "mean", "linear"]
 
 
 def _by_name(tracers: tuple[str, ...]) -> tuple[str, ...]:
-    return tuple(get_tracer(tracer).name for tracer in tracers)
+    try:
+        return tuple(get_tracer(tracer).name for tracer in tracers)
+    except InputError as error:
+        raise ValueError(str(error)) from error  # which pydantic gives the setting's name
 
 
 class DataConfig(Settings):

@@ -70,6 +70,10 @@ def evaluate(
         scores = score_scans(plan.scans, atlas, on_progress)
         if not scores.image:
             raise InputError(f"No scan could be scored; the first fault: {scores.problems[0].reason}")
+        if not scores.regions:
+            raise InputError(
+                f"The atlas {atlas.name} has no region where the scans have voxels; check its affine and its table."
+            )
         results = make_results(scores, plan.methods, config.sampling)
         material = Material(real, out, config, atlas, plan, scores, results)
         clear_evaluation(out)

@@ -18,6 +18,8 @@ from relapet.settings import shortened
 
 NOT_AVAILABLE = "n/a"
 """How BIDS writes a missing value in a TSV."""
+_MOST = 1e12
+"""Beyond any measurement; squares of such numbers would overflow in sums."""
 
 
 @dataclass(frozen=True)
@@ -62,17 +64,22 @@ def read_table(
         raise InputError(f"{path} has rows with more cells than its header; {mend}.")
     for column in table.columns:
         if any(fnmatch(str(column), name) for name in numbers):
-            table[column] = _as_numbers(path, table[column], mend)
+            table[column] = as_numbers(path, table[column], mend)
     return table
 
 
-def _as_numbers(path: Path, column: pd.Series, mend: str) -> pd.Series:
+def as_numbers(path: Path, column: pd.Series, mend: str) -> pd.Series:
+    """A column of a table as numbers; raises InputError for words, and for numbers that no measurement gives."""
     try:
-        return pd.to_numeric(column).astype(np.float64)
+        numbers = pd.to_numeric(column).astype(np.float64)
     except (ValueError, TypeError, OverflowError) as error:
         words = [value for value in column.dropna() if pd.isna(pd.to_numeric(value, errors="coerce"))]
         some = f", such as {shortened(str(words[0]))}" if words else ""
         raise InputError(f"The column {column.name} of {path} holds words{some}; {mend}.") from error
+    beyond = numbers[np.isfinite(numbers) & (numbers.abs() > _MOST)]
+    if len(beyond):
+        raise InputError(f"The column {column.name} of {path} holds {beyond.iloc[0]:g}; {mend}.")
+    return numbers
 
 
 def require_columns(path: Path, table: pd.DataFrame, columns: list[str]) -> None:

@@ -24,6 +24,8 @@ _MAX_BYTES = 2**37
 """Most bytes of voxels that a header may claim, all frames together: 128 GiB."""
 _MAX_GZIP_RATIO = 1100
 """Largest ratio of a gzip file's content to its size; deflate reaches 1032."""
+_MOST_VALUE = 1e15
+"""Largest value of a voxel: of any larger the sums of squares overflow in float32."""
 _CHUNK = 2**20
 
 
@@ -68,6 +70,11 @@ def read_voxels(path: Path, image: Any, frame: int | None = None) -> Volume:
         where = "" if frame is None else f", frame {frame},"
         raise VolumeError(
             f"{printable(path)}{where} has {count} NaN or infinite voxels; replace them (for example by 0) first."
+        )
+    most = float(np.abs(data).max(initial=0))
+    if most > _MOST_VALUE:
+        raise VolumeError(
+            f"{printable(path)} holds values up to {most:.3g}, which no scanner gives; convert or copy it again."
         )
     return data
 
@@ -152,7 +159,8 @@ def _check_header(path: Path, image: Any) -> None:
     name = printable(path)
     if not np.isfinite(image.affine).all():
         raise VolumeError(f"{name} has NaN or infinity in its affine; repair its header (sform/qform).")
-    if abs(np.linalg.det(image.affine[:3, :3])) < 1e-6:
+    singular = abs(np.linalg.det(image.affine[:3, :3])) < 1e-6
+    if singular or np.isnan(nib.orientations.io_orientation(image.affine)).any():
         raise VolumeError(f"{name} has a singular affine; repair its header (sform/qform).")
     if not isinstance(image.header, nib.Nifti1Header):
         return

@@ -81,7 +81,10 @@ def bring_to_grid(
             "space; run relapet preprocess on the raw scans."
         )
     reference = t1w if t1w is not None else flair
-    fit = fit_extent(resample_to_grid(reference, grid), brain, grid)
+    try:
+        fit = fit_extent(resample_to_grid(reference, grid), brain, grid)
+    except ValueError as error:
+        raise SubjectError(f"{name}: {error}; check the image and its mask.") from error
 
     def resampled(image: nib.Nifti1Image | None) -> Volume | None:
         return None if image is None else resample_to_grid(_moved(image, fit), grid)
@@ -95,13 +98,16 @@ def fit_extent(image: Volume, brain: Mask, grid: Grid) -> Affine:
     """Scale and shift ``(4, 4)`` along each axis that give the brain's tissue the template's extent.
 
     Closed form: centroid and SD of the tissue's voxels in mm. Identity where the extent already is within
-    5 % of the template's along every axis, as after any affine or non-linear registration.
+    5 % of the template's along every axis, as after any affine or non-linear registration. Raises ValueError where
+    no tissue can be told, as in a negative image.
     """
     template = load_template(grid)
     places = [
         _tissue_mm(volume, mask, grid) for volume, mask in ((image, brain), (template.t1, template.brain))
     ]
-    own, wanted = (place.std(axis=0) for place in places)
+    own, wanted = (place.std(axis=0) if len(place) else np.zeros(3) for place in places)
+    if len(places[0]) < 2 or not own.all():
+        raise ValueError("the MRI shows no tissue inside the brain")
     scale = wanted / own
     fit = np.eye(4)
     if np.abs(scale - 1).max() > _SAME_EXTENT:

@@ -18,6 +18,7 @@ from relapet.model.discriminator import Discriminator, DiscriminatorConfig
 from relapet.model.generator import Generator, GeneratorConfig
 from relapet.model.interface import (
     Batch,
+    Beta,
     Condition,
     DataFacts,
     Draws,
@@ -89,7 +90,7 @@ class RelaConfig(MethodConfig):
     )
     penalty_anneal_steps: int = Field(0, ge=0, description="steps in which gamma falls ten-fold; 0: constant")
     discriminator_lr_ratio: float = Field(0.1, gt=0, description="learning rate of the critic over train.lr")
-    discriminator_betas: tuple[float, float] = Field((0.9, 0.999), description="Adam's betas of the critic")
+    discriminator_betas: tuple[Beta, Beta] = Field((0.9, 0.999), description="Adam's betas of the critic")
 
     @model_validator(mode="after")
     def _check(self) -> RelaConfig:

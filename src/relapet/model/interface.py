@@ -10,9 +10,10 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, ClassVar, Literal, Protocol
+from typing import Annotated, Any, ClassVar, Literal, Protocol
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 
 from relapet.settings import Settings
@@ -182,6 +183,10 @@ class SampleSettings(Protocol):
 
 OnStep = Callable[[int, int], None]
 """Called with the network calls done, and how many there will be."""
+
+
+Beta = Annotated[float, Field(ge=0, lt=1)]
+"""Of Adam: the decay of a moving average."""
 
 
 class MethodConfig(Settings):

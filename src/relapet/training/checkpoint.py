@@ -9,6 +9,7 @@ Random numbers need no state: each step's are drawn from (seed, step), see `rela
 
 from __future__ import annotations
 
+import math
 import re
 from pathlib import Path
 from typing import Any
@@ -63,6 +64,16 @@ def load_latest_checkpoint(folder: Path, on_warning: Any) -> dict[str, Any]:
     raise InputError(f"{folder} holds no readable checkpoint; train into a new folder.")
 
 
+def _is_finite(part: Any) -> bool:
+    """Whether every number within a state is finite: from one that is not, no step leads back."""
+    if isinstance(part, torch.Tensor):
+        return bool(part.isfinite().all())
+    if isinstance(part, float):
+        return math.isfinite(part)
+    inner = part.values() if isinstance(part, dict) else part if isinstance(part, list | tuple) else ()
+    return all(_is_finite(value) for value in inner)
+
+
 def _checked(content: Any) -> dict[str, Any]:
     """The content, if it is a checkpoint of any format; raises TypeError or ValueError."""
     if not isinstance(content, dict):
@@ -70,4 +81,6 @@ def _checked(content: Any) -> dict[str, Any]:
     step = content.get("step")
     if content.get("format") == FORMAT and (not isinstance(step, int) or step < 0):
         raise ValueError("no step")
+    if not _is_finite(content):
+        raise ValueError("NaN or infinity")
     return content

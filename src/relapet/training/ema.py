@@ -46,7 +46,9 @@ class Ema:
         return self.weights
 
     def load_state_dict(self, weights: Mapping[str, Tensor], device: torch.device) -> None:
-        """Go on where `state_dict` was taken."""
+        """Go on where `state_dict` was taken; raises ValueError for weights of another network."""
+        if {n: t.shape for n, t in weights.items()} != {n: t.shape for n, t in self.weights.items()}:
+            raise ValueError("the averaged weights are of another network")
         self.weights = {name: tensor.to(device) for name, tensor in weights.items()}
 
 

@@ -110,6 +110,16 @@ class Trainer:
         raw = {name: self.method.networks[name].state_dict() for name in self.averages}
         return raw, {name: average.state_dict() for name, average in self.averages.items()}
 
+    def require_finite_weights(self) -> None:
+        """Raise TrainingError where a weight is NaN or infinite, so that none such is written."""
+        for weights in self.deployed_weights():
+            for network, tensors in weights.items():
+                if not all(bool(tensor.isfinite().all()) for tensor in tensors.values()):
+                    raise TrainingError(
+                        f"The weights of {network} are not finite after step {self.step}",
+                        "lower train.lr or set train.precision=32-true",
+                    )
+
     # -- the loop ----------------------------------------------------------------------------------------
 
     def run(self, hooks: Hooks) -> bool:

@@ -35,7 +35,17 @@ class Player:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on where `state_dict` was taken."""
         self.optimizer.load_state_dict(state["optimizer"])
+        self._check_state()
         self.scaler.load_state_dict(state["scaler"])
+
+    def _check_state(self) -> None:
+        """Raise ValueError where the record of a parameter is not of its shape, or lacks what others have."""
+        records = [(p, self.optimizer.state[p]) for p in self.parameters if self.optimizer.state.get(p)]
+        keys = {key for _, record in records for key in record}
+        for parameter, record in records:
+            shapes = [value.shape for value in record.values() if isinstance(value, Tensor)]
+            if set(record) != keys or any(shape not in (parameter.shape, ()) for shape in shapes):
+                raise ValueError("the optimiser's state does not fit its parameters")
 
     def take_turn(self, runs: Iterator[Any], count: int, lr_factor: float) -> dict[str, Tensor]:
         """One step on the mean loss over ``count`` runs of `Method.forward`; returns the mean of each term."""

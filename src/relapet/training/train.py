@@ -159,10 +159,10 @@ def _resume(trainer: Trainer, run: RunFolder, messages: Messages) -> None:
 
 def _begin(run: RunFolder, settings: RunSettings, material: Material, step: int) -> None:
     """Write what the run is made from; what a killed run logged too far goes."""
+    run.write_training_mean(material.mean)
     Log(run.log).cut_after(step)
     run.write_manifest(material.manifest)
     run.write_config(settings.model_dump(mode="json"))
-    run.write_training_mean(material.mean)
 
 
 def _train(
@@ -239,6 +239,7 @@ class _Hooks:
 
     def save(self, step: int) -> None:
         trainer = self.trainer
+        trainer.require_finite_weights()
         save_checkpoint(self.run.checkpoints, step, trainer.state_dict(), trainer.config.keep_checkpoints)
         if self.board is not None:
             self.board.save()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
+
 import pytest
 import torch
 from lightning_fabric import Fabric
@@ -83,3 +85,32 @@ def test_gradients_that_overflow_whatever_the_scale_stop_the_training() -> None:
     )
     with pytest.raises(TrainingError, match="overflow in fp16"):
         trainer.run(Hooks())
+
+
+def test_a_record_that_does_not_fit_its_parameter_is_refused() -> None:
+    trainer = tiny_trainer("train.steps=1")
+    trainer.run(Hooks())
+    for damage in (
+        lambda record: record.pop("exp_avg"),
+        lambda record: record.update(exp_avg=record["exp_avg"].flatten()[:0]),
+        lambda record: record.update(step=torch.zeros(0)),
+    ):
+        state = deepcopy(trainer.players[0].state_dict())
+        damage(state["optimizer"]["state"][0])
+        with pytest.raises(ValueError, match="does not fit its parameters"):
+            tiny_trainer().players[0].load_state_dict(state)
+
+
+def test_weights_that_are_not_finite_are_told_and_not_written() -> None:
+    trainer = tiny_trainer()
+    trainer.require_finite_weights()
+    next(trainer.method.networks["generator"].parameters()).data[...] = torch.nan
+    with pytest.raises(TrainingError, match="weights of generator are not finite after step 0"):
+        trainer.require_finite_weights()
+
+
+def test_averages_of_another_network_are_refused() -> None:
+    average = tiny_trainer().averages["generator"]
+    weights = {name: tensor.flatten() for name, tensor in average.state_dict().items()}
+    with pytest.raises(ValueError, match="another network"):
+        average.load_state_dict(weights, torch.device("cpu"))

@@ -333,6 +333,14 @@ def test_a_checkpoint_of_another_format_is_refused(tmp_path: Path) -> None:
         load_latest_checkpoint(tmp_path, pytest.fail)
 
 
+def test_a_checkpoint_that_is_not_finite_falls_back_to_the_one_before(tmp_path: Path) -> None:
+    save_checkpoint(tmp_path, 1, {"x": torch.zeros(2)}, keep=2)
+    save_checkpoint(tmp_path, 2, {"x": [{"y": torch.tensor([1.0, torch.nan])}]}, keep=2)
+    said: list[str] = []
+    assert load_latest_checkpoint(tmp_path, said.append)["step"] == 1
+    assert "step-000000002.pt" in said[0]
+
+
 def test_only_the_last_checkpoints_are_kept(tmp_path: Path) -> None:
     for step in range(1, 6):
         save_checkpoint(tmp_path, step, {}, keep=2)

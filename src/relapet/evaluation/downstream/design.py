@@ -12,7 +12,7 @@ import pandas as pd
 from relapet.errors import InputError
 from relapet.evaluation.downstream.mri_features import mri_feature_table
 from relapet.evaluation.downstream.prediction import Task
-from relapet.evaluation.tables import read_table
+from relapet.evaluation.tables import as_numbers, read_table
 from relapet.tracers import TracerSpec
 
 Floats = npt.NDArray[np.float64]
@@ -160,7 +160,7 @@ def read_outcome(path: Path, column: str) -> Outcome:
             f"The column {column} of {path} holds words with {len(kinds)} values; "
             "give numbers, or two values for a classification."
         )
-    return Outcome(column, values.astype(np.float64), "regression", None, str(path))
+    return Outcome(column, as_numbers(path, values, "correct it"), "regression", None, str(path))
 
 
 def positivity_outcome(voi: pd.DataFrame, tracer: TracerSpec) -> Outcome:

@@ -111,7 +111,7 @@ def test_a_users_atlas_on_another_grid_is_moved_by_affine(own_atlas):
         (None, "has no label table"),
         ("index\tlabel\n1\tleft\n", "lacks the column name"),
         ("index\tname\n1\tleft\n", "no row for index 7"),
-        ("index\tname\n1\tleft\none\tright\n", "cannot be read"),
+        ("index\tname\n1\tleft\none\tright\n", "in line 3"),
         ("index\tname\n1\tleft\n7\tleft\n", "name left twice"),
         ("index\tname\n1\tleft\n1\tright\n", "index 1 twice"),
     ],
