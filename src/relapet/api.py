@@ -167,7 +167,7 @@ def synthesize(
     from relapet.synthesis.synthesizer import Synthesizer
 
     synthesizer = Synthesizer.from_run(model)
-    refuse_inside(Path(out), Path(model))
+    refuse_inside(Path(out), synthesizer.run.path)
     messages = messages or Silent()
     if synthesizer.manifest.trained_on:
         messages.warn(f"{model}: {SIMULATED_NOTICE}")

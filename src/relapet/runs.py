@@ -172,9 +172,7 @@ class RunFolder:
 
     def _settings(self) -> dict[str, Any]:
         if not self.path.is_dir():
-            raise InputError(
-                f"The run folder {self.path} does not exist, and no shipped model has this name; check --model."
-            )
+            raise InputError(f"The run folder {self.path} does not exist; check --model.")
         if not self.config.is_file():
             raise InputError(
                 f"{self.path} is no run folder: {self.config.name} cannot be read; "

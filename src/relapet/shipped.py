@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from relapet.errors import InputError
+
 _MODELS = Path(__file__).parent / "models"
 
 
@@ -13,6 +15,11 @@ def shipped_models() -> dict[str, Path]:
 
 
 def find_model(model: str | Path) -> Path:
-    """The run folder of a path or, where there is none, of a shipped model's name."""
-    path = Path(model)
-    return path if path.exists() else shipped_models().get(str(model), path)
+    """The run folder of a path or, where there is none, of a shipped model's name; raises InputError for neither."""
+    path, known = Path(model), shipped_models()
+    if path.is_dir():
+        return path
+    if str(model) in known:
+        return known[str(model)]
+    names = f", or name a shipped model: {', '.join(known)}" if known else ""
+    raise InputError(f"The run folder {model} does not exist; check the path{names}.")

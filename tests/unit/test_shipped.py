@@ -78,7 +78,7 @@ def test_info_lists_it(shelf: Path, capsys: pytest.CaptureFixture[str]) -> None:
 def test_a_folder_goes_before_a_name_and_an_unknown_name_is_refused(shelf: Path, tmp_path: Path) -> None:
     assert find_model("tiny") == shelf / "tiny"
     assert find_model(tmp_path) == tmp_path
-    with pytest.raises(InputError, match="nor a shipped model of this name"):
+    with pytest.raises(InputError, match="does not exist; check the path, or name a shipped model: tiny"):
         Synthesizer.from_run("teny")
 
 

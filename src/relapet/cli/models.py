@@ -19,6 +19,7 @@ from relapet.cli.command import (
 from relapet.console import Terminal
 from relapet.errors import InputError
 from relapet.files import require_file, require_folder
+from relapet.shipped import find_model
 from relapet.threads import limit_threads
 
 
@@ -99,7 +100,9 @@ def synthesize(
     ],
     out: Annotated[Path, typer.Argument(help="Derivative to write.")],
     level: Annotated[str, typer.Argument(help="Analysis level of a BIDS App: participant.")],
-    model: Annotated[Path, typer.Option(help="Run folder of a trained model.")],
+    model: Annotated[
+        str, typer.Option(help="Run folder of a trained model, or the name of a shipped one (info models).")
+    ],
     tracer: Annotated[list[str] | None, typer.Option(help="Tracers (default: all the model knows).")] = None,
     participant_label: Participants = None,
     split: Annotated[
@@ -130,7 +133,7 @@ def synthesize(
 
     check_level(level)
     require_folder(source)
-    require_folder(model, "run folder")
+    find_model(model)
     _refuse_repeats([get_tracer(name).name for name in tracer or ()])
     limit_threads(threads)
 
