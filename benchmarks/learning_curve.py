@@ -6,9 +6,10 @@
 COHORT and OTHER are of ``relapet simulate`` with different seeds, so that nobody is in both. Each fit takes the first n
 participants of COHORT; every row is scored on all of OTHER, in the template's brain, as PSNR over the tracer's SUVr
 window less that of the training mean of all of COHORT, and as r of VOIs across participants (median over grey VOIs).
-``attainable``: what a curve a - b n^-c (c from 0.1 to 1) through the rows tends to, and its share of the ceiling's
-gain; 95 % bootstrap intervals over the participants of OTHER, the curve fitted anew to each draw. The r of the ceiling
-is that of its noise-free maps with the measured ones.
+``attainable``: what a curve a - b n^-c (c from 0.1 to 1, a at most the ceiling's gain, which nobody passes) through the
+rows tends to, and its share of that gain; near 100 % says that the rows do not bend yet. Intervals are 95 % bootstrap
+ones over the participants of OTHER, the curve fitted anew to each draw. The r of the ceiling is that of its maps with
+the measured ones.
 
 Writes OUT/learning_curve.md, .tsv and .png.
 """
@@ -23,7 +24,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 from prior import BOOTSTRAP, Scans, load_cohort, part, vois
-from scipy.optimize import nnls
+from scipy.optimize import lsq_linear
 
 from relapet import api
 from relapet.data.volumes import derivative_grid, load_pet
@@ -56,13 +57,13 @@ def ceiling_of(cohort: Path, scans: Scans) -> Scans:
     return Scans(scans.names, scans.mris, [pets[name] for name in scans.names])
 
 
-def limit(sizes: Floats, gains: Floats) -> float:
-    """The a of the curve a - b n^-c, b not negative, that is nearest to the gains."""
+def limit(sizes: Floats, gains: Floats, most: float) -> float:
+    """The a of the curve a - b n^-c that is nearest to the gains, b not negative, a at most the ceiling's gain."""
     best = (np.inf, float(gains[-1]))
     for power in POWERS:
         design = np.stack([np.ones_like(sizes), -(sizes**-power)], axis=1)
-        found, distance = nnls(design, gains - gains.min())
-        best = min(best, (distance, found[0] + float(gains.min())))
+        found = lsq_linear(design, gains, ([-np.inf, 0], [most, np.inf]))
+        best = min(best, (float(found.cost), float(found.x[0])))
     return best[1]
 
 
@@ -80,8 +81,11 @@ def attainable(sizes: Floats, gains: Floats, ceiling: Floats, seed: int = 0) -> 
     """The limit of a tracer's curve, its share of the ceiling, and both intervals; gains ``(sizes, participants)``."""
     rng, n = np.random.default_rng(seed), gains.shape[1]
     draws = [np.arange(n), *(rng.integers(0, n, n) for _ in range(BOOTSTRAP // 4))]
-    limits = np.array([limit(sizes, gains[:, draw].mean(axis=1)) for draw in draws])
-    shares = limits / np.array([ceiling[draw].mean() for draw in draws])
+    ceilings = np.array([ceiling[draw].mean() for draw in draws])
+    limits = np.array(
+        [limit(sizes, gains[:, draw].mean(axis=1), most) for draw, most in zip(draws, ceilings, strict=True)]
+    )
+    shares = limits / ceilings
     spans = [np.percentile(values[1:], (2.5, 97.5)) for values in (limits, shares)]
     return (
         f"{limits[0]:.2f} [{spans[0][0]:.2f}, {spans[0][1]:.2f}] dB, "
