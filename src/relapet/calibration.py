@@ -120,7 +120,8 @@ def intervals_for(synthesizer: Synthesizer, sample: SampleConfig, messages: Mess
     path = synthesizer.run.calibration
     if not path.is_file():
         return None
-    calibration = load_calibration(path, synthesizer.run.weights_sha256())
+    known = synthesizer.weights_sha256, synthesizer.run.earlier_weights_sha256()
+    calibration = load_calibration(path, *known)
     if calibration.single and sample.count < int(calibration.sampling.get("count", 0)):
         calibration = calibration.of_one_sample()
     other = _unlike(calibration, settings_of(sample))
