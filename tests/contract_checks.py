@@ -25,7 +25,7 @@ from relapet.methods.linear import Linear
 from relapet.methods.tracer_mean import TracerMean
 from relapet.model.diffusion import scaled_linear_schedule
 from relapet.model.interface import Condition, DataFacts, Draws, Method
-from relapet.model.samplers import Sampler
+from relapet.model.samplers import Walk
 from relapet.synthesis.sample_config import SampleConfig
 from relapet.tracers import TracerSpec, simulated_tracers
 from relapet.training.engine import Hooks, Progress, Trainer
@@ -162,14 +162,14 @@ def check_sample(method_class: Any, settings: BaseModel | None = None) -> None:
         draws = Draws(tuple(torch.Generator().manual_seed(seed + n) for n in range(2)))
         with torch.no_grad():
             condition = Condition(sign * mri, sign * prior, index)
-            return method.sample(condition, SampleConfig(steps=2), draws, lambda *step: told.append(step))
+            return method.sample(condition, SampleConfig(steps=3), draws, lambda *step: told.append(step))
 
     volumes = sample()
     assert volumes.shape == (2, count, SIDE, SIDE, SIDE)
     assert volumes.dtype == torch.float32
     assert volumes.isfinite().all()
     assert volumes.abs().max() <= 1
-    assert told[-1][0] == told[-1][1] == len(told)
+    assert told[-1][0] == told[-1][1] == len(told) == (3 if method.random and method.by_steps else 1)
     assert torch.equal(volumes, sample())
     assert torch.equal(volumes, sample(seed=7)) is not method.random
     assert not torch.equal(volumes, sample(sign=-1)) or method_class is TracerMean
@@ -204,43 +204,44 @@ def draws_from(seed: int) -> Callable[[], Tensor]:
     return lambda: next(fresh)
 
 
-def run_sampler(sampler: Sampler, steps: int, seed: int = 0, denoise: Any = _shrink) -> Tensor:
+def run_sampler(walk: Walk, steps: int, seed: int = 0, denoise: Any = _shrink) -> Tensor:
     """A sample of two volumes from fixed noise."""
-    return sampler(denoise, SCHEDULE, draws_from(seed), steps, None)
+    return walk(denoise, SCHEDULE, draws_from(seed), steps, None)
 
 
-def check_sampler(sampler: Sampler, clean_at_once: bool = True) -> None:
-    """Shape, determinism, one step equals the clean prediction, steps counted, global random state untouched."""
-    assert is_one_sentence(sampler.__doc__)
-    assert list(inspect.signature(sampler).parameters) == [
-        "denoise", "process", "fresh", "steps", "on_step"
-    ]  # fmt: skip
+def check_sampler(walk: Walk, clean_at_once: bool = True, calls_a_step: int = 1) -> None:
+    """Shape, determinism, one step equals the clean prediction, calls counted, global random state untouched."""
+    assert is_one_sentence(walk.__doc__)
+    parameters = list(inspect.signature(walk).parameters.values())
+    assert [p.name for p in parameters[:5]] == ["denoise", "process", "fresh", "steps", "on_step"]
+    assert all(p.default is not p.empty for p in parameters[5:])
     state = torch.random.get_rng_state()
-    sample = run_sampler(sampler, steps=4)
+    sample = run_sampler(walk, steps=4)
     assert torch.equal(state, torch.random.get_rng_state())
     assert sample.shape == (2, 1, 6, 7, 8)
     assert sample.isfinite().all()
-    assert torch.equal(sample, run_sampler(sampler, steps=4))
-    assert not torch.equal(sample, run_sampler(sampler, steps=5))
+    assert torch.equal(sample, run_sampler(walk, steps=4))
+    assert not torch.equal(sample, run_sampler(walk, steps=5))
     if clean_at_once:
         clean = _shrink(NOISE, torch.full((2,), SCHEDULE.length - 1))
-        torch.testing.assert_close(run_sampler(sampler, steps=1), clean, atol=1e-6, rtol=0)
-    _check_calls(sampler)
+        torch.testing.assert_close(run_sampler(walk, steps=1), clean, atol=1e-6, rtol=0)
+    for steps in (1, 4):
+        _check_calls(walk, steps, calls_a_step * (steps - 1) + 1)
 
 
-def _check_calls(sampler: Sampler) -> None:
-    """``steps`` network calls at falling timesteps from T - 1, each told."""
+def _check_calls(walk: Walk, steps: int, calls: int) -> None:
+    """Network calls at timesteps that never rise, from T - 1, each told as it is done."""
     times, told = [], []
 
     def denoise(x_t: Tensor, t: Tensor) -> Tensor:
         times.append(int(t[0]))
         return _shrink(x_t, t)
 
-    sampler(denoise, SCHEDULE, draws_from(0), 4, lambda done, of: told.append((done, of)))
+    walk(denoise, SCHEDULE, draws_from(0), steps, lambda done, of: told.append((done, of, len(times))))
     assert times[0] == SCHEDULE.length - 1
     assert times == sorted(times, reverse=True)
-    assert len(times) == 4
-    assert told == [(1, 4), (2, 4), (3, 4), (4, 4)]
+    assert len(times) == calls
+    assert told == [(call, calls, call) for call in range(1, calls + 1)]
 
 
 # -- metrics -------------------------------------------------------------------------------------------------

@@ -154,24 +154,33 @@ def synthesize(
     messages: Messages | None = None,
     output_spaces: Sequence[str] = ("MNI",),
     split: str | None = None,
+    device: str | None = None,
 ) -> Outcome:
-    """Write synthetic SUVr maps for every visit; ``settings`` may hold those of SampleConfig: steps, count, seed ...
+    """Write synthetic SUVr maps for every visit; ``settings`` may hold those of SampleConfig: sampler, steps, count ...
 
     ``split``: test, validation or train, those participants of the model's training, in place of ``participants``.
-    ``output_spaces``: MNI (the model's grid), native (the T1w's own grid) or both. Raises InputError for an
-    unusable call; a visit that fails is in the outcome.
+    ``output_spaces``: MNI (the model's grid), native (the T1w's own grid) or both. ``device``: cpu, cuda, cuda:1;
+    by default the GPU where there is one. Raises InputError for an unusable call; a visit that fails is in the outcome.
     """
     from relapet.calibration import intervals_for
     from relapet.synthesis.dataset import SIMULATED_NOTICE
     from relapet.synthesis.synthesize import Request, synthesize_dataset
     from relapet.synthesis.synthesizer import Synthesizer
 
-    synthesizer = Synthesizer.from_run(model)
+    synthesizer = Synthesizer.from_run(model, device)
     refuse_inside(Path(out), synthesizer.run.path)
     messages = messages or Silent()
     if synthesizer.manifest.trained_on:
         messages.warn(f"{model}: {SIMULATED_NOTICE}")
-    sample = changed(synthesizer.sample, settings or {})
+    given = dict(settings or {})
+    unused = [f"`{name}`" for name in ("sampler", "steps", "eta") if name in given]
+    if unused and not synthesizer.takes_sampler:
+        messages.warn(
+            f"The method {synthesizer.manifest.method} draws nothing by steps; {' and '.join(unused)} change nothing."
+        )
+    if given.get("sampler", synthesizer.sample.sampler) != synthesizer.sample.sampler:
+        given.setdefault("eta", 0.0)  # the run's own belongs to its own sampler
+    sample = changed(synthesizer.sample, given)
     request = Request(
         tracers=tuple(synthesizer.tracer(name) for name in tracers or synthesizer.manifest.tracers),
         sample=sample,

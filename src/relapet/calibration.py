@@ -33,7 +33,8 @@ from relapet.types import Json
 
 def settings_of(sample: SampleConfig) -> dict[str, str | int]:
     """What of the sampler decides the residuals of a mean over samples."""
-    return {"sampler": sample.sampler, "steps": sample.steps, "count": sample.count, "seed": sample.seed}
+    sampler = f"{sample.sampler} with eta {sample.eta:g}" if sample.eta else sample.sampler
+    return {"sampler": sampler, "steps": sample.steps, "count": sample.count, "seed": sample.seed}
 
 
 def calibrate_run(run: RunFolder, derivatives: Path, messages: Messages) -> Calibration | None:
@@ -78,7 +79,7 @@ def _is_mean_over_samples(root: Path) -> bool:
     """Whether the maps depend on the samples at all: not where the method gives its conditional mean in one call."""
     maps = [path for files in index_derivative(root, "synth") for path in files.pet.values()]
     sidecars = [read_json(sidecar_path(path)) for path in maps]
-    return any("Sampler" in sidecar and sidecar["MeanBy"] == MEAN_OVER_SAMPLES for sidecar in sidecars)
+    return any("Seeds" in sidecar and sidecar["MeanBy"] == MEAN_OVER_SAMPLES for sidecar in sidecars)
 
 
 def _first_samples(root: Path) -> pd.DataFrame:
@@ -119,7 +120,8 @@ def intervals_for(synthesizer: Synthesizer, sample: SampleConfig, messages: Mess
     path = synthesizer.run.calibration
     if not path.is_file():
         return None
-    calibration = load_calibration(path, synthesizer.run.weights_sha256())
+    known = synthesizer.weights_sha256, synthesizer.run.earlier_weights_sha256()
+    calibration = load_calibration(path, *known)
     if calibration.single and sample.count < int(calibration.sampling.get("count", 0)):
         calibration = calibration.of_one_sample()
     other = _unlike(calibration, settings_of(sample))

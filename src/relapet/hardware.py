@@ -1,23 +1,54 @@
-"""What the processor or accelerator does fast."""
+"""Which device computes, and what it does fast."""
 
 from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from relapet.errors import InputError
+
+if TYPE_CHECKING:
+    import torch
+
+_DEVICE = re.compile(r"cpu|cuda(:(0|[1-9][0-9]?))?")
+"""Two digits: torch keeps the number in a byte and takes cuda:4321 for another one."""
 _CPU_FLAGS = frozenset({"avx512_bf16", "amx_bf16", "bf16"})
 """Flags of /proc/cpuinfo that name instructions on bfloat16: of x86 the first two, of ARM the last."""
 _CPU_INFO = Path("/proc/cpuinfo")
 
 
-def has_fast_bfloat16() -> bool:
-    """Whether arithmetic in bfloat16 is faster than in float32 where training would run: the GPU, else the CPU.
+def check_device(name: str) -> None:
+    """Raise InputError for what names no device, without a look at the machine: torch takes seconds to import."""
+    if not _DEVICE.fullmatch(name):
+        raise InputError(
+            f"`device` is {name!r}; give cpu, cuda or, of several GPUs, one by its number: cuda:1."
+        )
+
+
+def find_device(name: str | None = None) -> torch.device:
+    """The device of a name, None being the GPU where there is one; raises InputError for one that is not here."""
+    import torch
+
+    gpu = torch.cuda.is_available()
+    if name is None:
+        return torch.device("cuda" if gpu else "cpu")
+    check_device(name)
+    device, there = torch.device(name), torch.cuda.device_count() if gpu else 0
+    if device.type == "cuda" and (device.index or 0) >= there:
+        found = "no GPU" if not there else f"{there} GPU{'s' * (there > 1)}, counted from cuda:0"
+        raise InputError(f"`device` is {name}, but torch finds {found} here; give another one.")
+    return device
+
+
+def has_fast_bfloat16(device: torch.device | None = None) -> bool:
+    """Whether arithmetic in bfloat16 is faster than in float32 on a device: if None the GPU, without one the CPU.
 
     Without such instructions a CPU emulates them, and a step takes some 20 times as long as in float32.
     """
     import torch
 
-    if torch.cuda.is_available():
+    if (device or find_device()).type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     try:
         text = _CPU_INFO.read_text(encoding="utf-8", errors="replace")

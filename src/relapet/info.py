@@ -8,6 +8,7 @@ from pathlib import Path
 from relapet.errors import InputError
 from relapet.files import read_json
 from relapet.setting_files import compose, presets
+from relapet.settings import meant
 from relapet.shipped import shipped_models
 from relapet.tracers import get_tracer, load_tracers
 
@@ -28,8 +29,9 @@ def listing(topic: str, name: str | None = None) -> Rows:
         return rows
     chosen = [row for row in rows[1:] if row[0] == name]
     if not chosen:
+        names = [row[0] for row in rows[1:]]
         raise InputError(
-            f"There is no {name!r} among the {topic}; there are: {', '.join(r[0] for r in rows[1:])}."
+            f"There is no {name!r} among the {topic}; there are: {', '.join(names)}{meant(name, names)}."
         )
     return [rows[0], *chosen]
 
@@ -47,7 +49,12 @@ def _methods() -> Rows:
 def _samplers() -> Rows:
     from relapet.model.samplers import SAMPLERS
 
-    return [("sampler", "what it is"), *((name, _first_line(sampler)) for name, sampler in SAMPLERS.items())]
+    rows: Rows = [("sampler", "what it is", "order", "network calls in K steps")]
+    for name, sampler in SAMPLERS.items():
+        each = sampler.calls_a_step
+        calls = "K" if each == 1 else f"{each} K - {each - 1}"
+        rows.append((name, _first_line(sampler.walk), str(sampler.order), calls))
+    return rows
 
 
 def _models() -> Rows:

@@ -239,14 +239,21 @@ class RunFolder:
         return mean
 
     def weights_sha256(self) -> str:
-        """Checksum of all that synthesis uses: of the one file, or of the files' checksums one after another."""
-        files = [
-            *sorted(self.weights.glob("*_ema.safetensors")),
-            *(path for path in (self.fitted, self.prior) if path.is_file()),
-        ]
-        if len(files) == 1:
-            return sha256(files[0])
-        return hashlib.sha256("".join(sha256(path) for path in files).encode()).hexdigest()
+        """Checksum of all that training found and synthesis uses.
+
+        Of the one file, or of the files' checksums one after another: averaged weights, fitted, prior, training mean,
+        adjustment.
+        """
+        return self._digest(self.fitted, self.prior, self.training_mean, self.adjustment)
+
+    def earlier_weights_sha256(self) -> str:
+        """The checksum that a calibration may hold which was made before it counted training mean and adjustment."""
+        return self._digest(self.fitted, self.prior)
+
+    def _digest(self, *beside: Path) -> str:
+        averaged = sorted(self.weights.glob("*_ema.safetensors"))
+        digests = [sha256(path) for path in (*averaged, *beside) if path.is_file()]
+        return digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
 
 
 def _write_arrays(path: Path, arrays: Mapping[str, npt.NDArray[np.generic]]) -> None:

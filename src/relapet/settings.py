@@ -9,8 +9,9 @@ asks pydantic (``model_validate``) gets its ValidationError, which `fault` puts 
 
 from __future__ import annotations
 
+import re
 import reprlib
-from collections.abc import Callable, Collection, Hashable, Iterator, Mapping
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping
 from difflib import get_close_matches
 from typing import Any, Self, TypeVar, get_args
 
@@ -130,6 +131,12 @@ def shortened(value: object) -> str:
     return " ".join(brief.repr(value).split())
 
 
+def meant(word: object, known: Iterable[str]) -> str:
+    """`` (did you mean 'X'?)`` where a word is nearly a known one, else nothing."""
+    close = get_close_matches(str(word), list(known), n=1)
+    return f" (did you mean {close[0]!r}?)" if close else ""
+
+
 def dotted_names(kind: type[BaseModel], prefix: str = "") -> Iterator[str]:
     """Every setting and group of settings of a kind by its dotted name, those of all members of a union included."""
     for name, field in kind.model_fields.items():
@@ -205,6 +212,14 @@ def _constant(text: str) -> Callable[[ErrorDetails], str]:
     return lambda found: text
 
 
+_WORD_IN_QUOTES = "'([^']*)'"
+
+
+def _one_of(found: ErrorDetails) -> str:
+    expected = str(found["ctx"]["expected"])
+    return f"give one of {expected}{meant(found['input'], re.findall(_WORD_IN_QUOTES, expected))}"
+
+
 _NUMBER, _WHOLE = _constant("give a number"), _constant("give a whole number")
 _TEXT, _LIST = _constant("give a word"), _constant("give a list, such as [a, b]")
 _GROUP = _constant("it is a group of settings, so give its parts as KEY.PART=VALUE")
@@ -214,7 +229,7 @@ _WORDS: dict[str, Callable[[ErrorDetails], str]] = {
     "less_than_equal": _limit("le", "give {} or less"),
     "less_than": _limit("lt", "give less than {}"),
     "multiple_of": _limit("multiple_of", "give a multiple of {}"),
-    "literal_error": _limit("expected", "give one of {}"),
+    "literal_error": _one_of,
     "enum": _limit("expected", "give one of {}"),
     "finite_number": _constant("give a finite number"),
     **dict.fromkeys(("float_type", "float_parsing"), _NUMBER),

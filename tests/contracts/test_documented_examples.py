@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import sys
 from collections.abc import Iterator
@@ -73,6 +74,13 @@ def test_the_method_runs_through_the_commands(masked: ModuleType, tmp_path: Path
     preset = tmp_path / "masked.yaml"
     preset.write_text(block("# Regression from MRI", "yaml"), encoding="utf-8")
     walk_through_the_commands(Subject(Path(str(masked.__file__)), block("METHODS["), preset), tmp_path)
+    sidecars = [
+        json.loads(path.read_text()) for path in (tmp_path / "synthetic").rglob("*_desc-synth_mimap.json")
+    ]
+    assert sidecars
+    for sidecar in sidecars:  # random, but by no sampler
+        assert "Seeds" in sidecar
+        assert not {"Sampler", "Steps", "NetworkCalls"} & set(sidecar)
 
 
 def test_the_sampler_keeps_the_contract() -> None:

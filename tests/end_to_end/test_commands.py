@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 
 import relapet
+from relapet import api
 from relapet.api import demo
 from relapet.cli import main
 from relapet.config import load_config
 from relapet.errors import Stopped
-from relapet.imaging.bids import Visit, index_derivative, training_mean_path
+from relapet.imaging.bids import Visit, index_derivative, sidecar_path, training_mean_path
 from relapet.imaging.grid import GRIDS
 from relapet.tracers import get_tracer, simulated_tracers
 from support import TINY, TINY_SETTINGS, write_toy_derivative
@@ -44,7 +48,7 @@ def test_synthesize_writes_what_the_interface_says(toy_source: Path, tiny_run: P
             assert image.header["sform_code"] == image.header["qform_code"] == 4
         sidecar = json.loads(visit.pet(out, tracer, "synth").with_suffix("").with_suffix(".json").read_text())
         assert sidecar["Synthetic"] is True
-        assert sidecar["Steps"] == 2
+        assert (sidecar["Sampler"], sidecar["Steps"], sidecar["NetworkCalls"]) == ("ddim", 2, 2)
         assert len(sidecar["Seeds"]) == 3
         assert len(sidecar["WeightsSHA256"]) == 64
         assert sidecar["ReferenceRegion"] == tracer.reference_region.name
@@ -59,6 +63,83 @@ def test_synthesize_writes_what_the_interface_says(toy_source: Path, tiny_run: P
     assert description["DatasetType"] == "derivative"
     assert description["GeneratedBy"][0]["Name"] == "relapet"
     assert description["RelapetModel"]["TrainingParticipants"]
+
+
+def sidecar_of(out: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(sidecar_path(Visit("01").pet(out, TAU, "synth")).read_text())
+    return found
+
+
+@pytest.mark.parametrize(
+    ("more", "told"),
+    [
+        (["--sampler", "heun"], {"Sampler": "heun", "Steps": 3, "NetworkCalls": 5}),
+        (["--sampler", "dpmpp", "--steps", "4"], {"Sampler": "dpmpp", "Steps": 4, "NetworkCalls": 4}),
+        (["--eta", "0.5"], {"Sampler": "ddim", "Eta": 0.5, "NetworkCalls": 3}),
+    ],
+)
+def test_the_sampler_is_chosen_at_synthesis(
+    more: list[str], told: dict[str, Any], toy_source: Path, tiny_run: Path, tmp_path: Path
+) -> None:
+    call = ["synthesize", str(toy_source), "participant", "--model", str(tiny_run), "--quiet"]
+    only = [
+        "--participant-label",
+        "01",
+        "--tracer",
+        "tau",
+        "--samples",
+        "1",
+        "--device",
+        "cpu",
+        "--threads",
+        "1",
+    ]
+    maps = []
+    for out, options in ((tmp_path / "as_trained", []), (tmp_path / "chosen", more)):
+        assert main([*call[:2], str(out), *call[2:], *only, *options]) == 0
+        maps.append(np.asarray(nib.load(Visit("01").pet(out, TAU, "synth")).dataobj))
+    assert not np.array_equal(*maps)
+    found = sidecar_of(tmp_path / "chosen")
+    assert {key: found.get(key) for key in told} == told
+    assert "Eta" not in sidecar_of(tmp_path / "as_trained")
+
+
+def test_a_run_s_own_eta_does_not_follow_to_another_sampler(
+    toy_source: Path, tiny_run: Path, tmp_path: Path
+) -> None:
+    run = Path(shutil.copytree(tiny_run, tmp_path / "run"))
+    settings = yaml.safe_load((run / "config.yaml").read_text())
+    settings["sample"]["eta"] = 0.5
+    (run / "config.yaml").write_text(yaml.safe_dump(settings))
+    (run / "calibration.json").unlink()
+    for sampler, eta in (("ddim", 0.5), ("flow", None)):
+        api.synthesize(toy_source, tmp_path / sampler, run, ["tau"], ["01"], {"sampler": sampler, "count": 1})
+        assert sidecar_of(tmp_path / sampler).get("Eta") == eta
+
+
+def test_a_method_without_steps_says_that_it_takes_no_sampler(
+    toy_source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = load_config("tracer_mean", settings=("train.calibrate=false", "data.test_fraction=0.2"))
+    run = api.train(config, toy_source, tmp_path / "run").path
+    call = ["synthesize", str(toy_source), str(tmp_path / "out"), "participant", "--model", str(run)]
+    only = ["--participant-label", "01", "--tracer", "tau", "--quiet"]
+    assert main([*call, *only, "--sampler", "heun", "--steps", "2"]) == 0
+    said = capsys.readouterr().err
+    assert "The method tracer_mean draws nothing by steps; --sampler and --steps change nothing." in said
+    assert not {"Sampler", "Steps", "NetworkCalls", "Seeds"} & set(sidecar_of(tmp_path / "out"))
+    assert main([*call, *only]) == 0
+    assert "by steps" not in capsys.readouterr().err
+
+
+def test_a_gpu_that_is_not_here_is_refused(
+    toy_source: Path, tiny_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    call = ["synthesize", str(toy_source), str(out), "participant", "--model", str(tiny_run)]
+    assert main([*call, "--device", "cuda:43"]) == 2
+    assert "--device is cuda:43, but torch finds" in capsys.readouterr().err
+    assert not out.exists()
 
 
 def test_a_user_takes_the_held_out_without_copying_labels(

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from relapet import hardware
-from relapet.hardware import has_fast_bfloat16, names_bfloat16
+from relapet.errors import InputError
+from relapet.hardware import find_device, has_fast_bfloat16, names_bfloat16
 
 AVX2 = "flags\t\t: fpu vme sse4_2 avx avx2 bmi1 bmi2 sha_ni\n"
 
@@ -49,3 +50,38 @@ def test_elsewhere_than_on_linux_torch_is_asked(monkeypatch: pytest.MonkeyPatch,
     assert has_fast_bfloat16() is False
     monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: True, raising=False)
     assert has_fast_bfloat16() is True
+
+
+def test_a_device_is_taken_by_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert find_device() == find_device("cpu") == torch.device("cpu")
+    for name in ("cuda", "cuda:0"):
+        with pytest.raises(
+            InputError, match=f"`device` is {name}, but torch finds no GPU here; give another one"
+        ):
+            find_device(name)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert (find_device(), find_device("cpu")) == (torch.device("cuda"), torch.device("cpu"))
+    assert find_device("cuda:1") == torch.device("cuda:1")
+    with pytest.raises(InputError, match="finds 2 GPUs, counted from cuda:0 here"):
+        find_device("cuda:2")
+
+
+@pytest.mark.parametrize(
+    "name", ["gpu", "cuda:", "cuda:-1", "cuda:01", "cuda:4321", "cuda:\u0661", "CPU", "", "meta"]
+)
+def test_what_names_no_device_is_refused(name: str) -> None:
+    with pytest.raises(InputError, match="give cpu, cuda or"):
+        find_device(name)
+
+
+def test_a_cpu_beside_a_gpu_is_asked_for_its_own_instructions(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "cpuinfo").write_text(AVX2)
+    monkeypatch.setattr(hardware, "_CPU_INFO", tmp_path / "cpuinfo")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: True)
+    assert has_fast_bfloat16() is True
+    assert has_fast_bfloat16(torch.device("cpu")) is False

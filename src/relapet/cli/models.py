@@ -118,7 +118,22 @@ def synthesize(
             help="Samples a volume: for their spread, and their mean where the model gives none itself.",
         ),
     ] = None,
-    steps: Annotated[int | None, typer.Option(min=1, help="Network calls a sample.")] = None,
+    sampler: Annotated[
+        str | None,
+        typer.Option(
+            help="How samples are drawn, see relapet info samplers (default: as the model's run says)."
+        ),
+    ] = None,
+    steps: Annotated[
+        int | None,
+        typer.Option(min=1, help="Steps a sample; one network call each, with heun two but for the last."),
+    ] = None,
+    eta: Annotated[
+        float | None,
+        typer.Option(
+            min=0, max=1, help="Noise that ddim draws anew in each step; 0: none, 1: as much as ddpm."
+        ),
+    ] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Seed of the samples' noise.")] = None,
     output_space: Annotated[
         list[str] | None,
@@ -126,23 +141,34 @@ def synthesize(
             help="MNI (default), native (the T1w's own grid; needs what relapet preprocess keeps) or both."
         ),
     ] = None,
+    device: Annotated[
+        str | None,
+        typer.Option(help="cpu, cuda, or cuda:1 of several GPUs (default: the GPU where there is one)."),
+    ] = None,
     threads: Threads = None,
 ) -> None:
     """Synthesize SUVr maps from MRI with a trained model. Not for clinical use."""
+    from relapet.hardware import check_device
+    from relapet.synthesis.sample_config import SampleConfig
     from relapet.tracers import get_tracer
 
     check_level(level)
     require_folder(source)
     find_model(model)
     _refuse_repeats([get_tracer(name).name for name in tracer or ()])
+    given = {"sampler": sampler, "steps": steps, "eta": eta, "count": samples, "seed": seed}
+    settings = {key: value for key, value in given.items() if value is not None}
+    SampleConfig(**settings)  # refuses what no run takes, before torch is imported
+    if device is not None:
+        check_device(device)
     limit_threads(threads)
 
     from relapet import api
 
-    given = {"count": samples, "steps": steps, "seed": seed}
-    settings = {key: value for key, value in given.items() if value is not None}
     spaces = output_space or ["MNI"]
-    outcome = api.synthesize(source, out, model, tracer, participant_label, settings, terminal, spaces, split)
+    outcome = api.synthesize(
+        source, out, model, tracer, participant_label, settings, terminal, spaces, split, device
+    )
     total = len(outcome.done) + len(outcome.failed)
     terminal.say(f"{len(outcome.done)} of {total} visit{'s' * (total != 1)} written to {out}.")
     exit_for_failures(outcome.failed)

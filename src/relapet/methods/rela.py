@@ -42,7 +42,7 @@ from relapet.model.losses import (
 )
 from relapet.model.noise import REGION_MM, NoiseShape, noise_of_remainders
 from relapet.model.parametrisation import Prediction, Remainder, parametrised
-from relapet.model.samplers import SAMPLERS
+from relapet.model.samplers import walk_of
 
 
 class RelaConfig(MethodConfig):
@@ -294,6 +294,6 @@ class Rela(Method):
             signal, _ = self.schedule.signal_and_noise(t, x_t)
             return form.walked(self._clean(x_t + signal * centre, t, condition), condition) - centre
 
-        sampler = SAMPLERS[settings.sampler]
-        x_0 = sampler(denoise, self.schedule, lambda: form.fresh(draws, condition), settings.steps, on_step)
+        walk = walk_of(settings)
+        x_0 = walk(denoise, self.schedule, lambda: form.fresh(draws, condition), settings.steps, on_step)
         return form.finished(x_0 if centre is None else x_0 + centre, condition)

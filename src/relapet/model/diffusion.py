@@ -27,6 +27,10 @@ class NoiseProcess(Protocol):
         """The noisiest volume, from standard noise."""
         ...
 
+    def signal_and_noise(self, t: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
+        """What ``x_t`` holds of the clean volume and of the noise, each ``(B, 1, 1, 1, 1)``."""
+        ...
+
     def mix(self, x_0: Tensor, noise: Tensor, t: Tensor) -> Tensor:
         """``x_t`` of a clean volume and noise."""
         ...
@@ -37,6 +41,10 @@ class NoiseProcess(Protocol):
 
     def step(self, x_t: Tensor, x_0: Tensor, t: Tensor, s: Tensor, noise: Tensor) -> Tensor:
         """A sample of q(x_s | x_t, x_0) for an earlier ``s``."""
+        ...
+
+    def renewed(self, t: Tensor, s: Tensor, like: Tensor) -> Tensor:
+        """Deviation of what `step` draws anew over that of the noise at ``s``, ``(B, 1, 1, 1, 1)``."""
         ...
 
     def turn(self, x_t: Tensor, x_0: Tensor, t: Tensor, s: Tensor) -> Tensor:
@@ -123,6 +131,13 @@ class Schedule:
             + _per_volume(weight_xt, x_t) * x_t
             + _per_volume(deviation, x_t) * noise
         )
+
+    def renewed(self, t: Tensor, s: Tensor, like: Tensor) -> Tensor:
+        """``sqrt((1 - abar_t / abar_s) / (1 - abar_t))``: the deviation of `step` over ``sqrt(1 - abar_s)``."""
+        log_alpha = self._on(t.device)[1]
+        drawn = -(log_alpha[t + 1] - log_alpha[s + 1]).expm1() / (1 - self._alpha_bar(t))
+        # The rounded table of abar and the exact product differ in the last digits: never more than all of it.
+        return _per_volume(drawn.clamp(max=1).sqrt(), like)
 
     def turn(self, x_t: Tensor, x_0: Tensor, t: Tensor, s: Tensor) -> Tensor:
         """An Euler step of the probability flow in phi, where ``sqrt(abar) = cos phi``.

@@ -177,7 +177,12 @@ class SampleSettings(Protocol):
 
     @property
     def steps(self) -> int:
-        """Network calls a sample."""
+        """Steps a sample."""
+        ...
+
+    @property
+    def eta(self) -> float:
+        """How much noise `relapet.model.samplers.ddim` draws anew; 0 for every other sampler."""
         ...
 
 
@@ -224,6 +229,8 @@ class Method(ABC):
     pairing: Pairing = "paired"
     random: bool = True
     """Whether samples of one condition differ; if not, there is no use in several."""
+    by_steps: bool = True
+    """Whether a random method draws a sample by a sampler, in the steps that are set."""
 
     def fit(self, training: Iterable[Batch]) -> None:  # noqa: B027  # most methods have nothing in closed form
         """Learn in closed form from one batch a visit (B = 1, all tracers, not augmented), before any phase runs."""

@@ -84,11 +84,11 @@ def write_dataset_files(
 
 
 def _model(synthesizer: Synthesizer) -> Json:
-    manifest, run = synthesizer.manifest, synthesizer.run
+    manifest = synthesizer.manifest
     return {
-        "Name": run.path.resolve().name,
+        "Name": synthesizer.run.path.resolve().name,
         "Method": manifest.method,
-        "WeightsSHA256": run.weights_sha256(),
+        "WeightsSHA256": synthesizer.weights_sha256,
         **({"TrainedOn": manifest.trained_on} if manifest.trained_on else {}),
         "TrainingParticipants": [*manifest.split.get("train", []), *manifest.split.get("validation", [])],
         "TestParticipants": manifest.split.get("test", []),

@@ -25,6 +25,7 @@ from relapet.imaging.nifti import load_volume, open_image, read_voxels
 from relapet.imaging.template_space import bring_to_grid
 from relapet.imaging.transforms import load_ants
 from relapet.messages import Messages, Silent
+from relapet.model.samplers import SAMPLERS
 from relapet.synthesis.dataset import (
     NOTICE,
     SIMULATED_NOTICE,
@@ -248,17 +249,23 @@ def _sidecar(
         "ModelResolution": f"{synthesizer.grid.voxel_size} mm isotropic",
         "ModelName": synthesizer.run.path.resolve().name,
         "Method": manifest.method,
-        "WeightsSHA256": synthesizer.run.weights_sha256(),
+        "WeightsSHA256": synthesizer.weights_sha256,
         **({"WeightsOrigin": manifest.origin} if manifest.origin else {}),
         "Inputs": list(used),
-        **(
-            {"Sampler": sample.sampler, "Steps": sample.steps, "Seeds": list(synthesis.seeds)}
-            if synthesizer.method.random
-            else {}
-        ),
+        **(_walk(sample) if synthesizer.takes_sampler else {}),
+        **({"Seeds": list(synthesis.seeds)} if synthesizer.method.random else {}),
         "Samples": len(synthesis.samples),
         "MeanBy": MEAN_OVER_SAMPLES if synthesis.expected is None else MEAN_IN_ONE_CALL,
         "Sources": [_uri(source, path) for path in sources],
         "SoftwareVersions": environment(),
         "Generated": now(),
+    }
+
+
+def _walk(sample: SampleConfig) -> Json:
+    return {
+        "Sampler": sample.sampler,
+        "Steps": sample.steps,
+        "NetworkCalls": SAMPLERS[sample.sampler].calls(sample.steps),
+        **({"Eta": sample.eta} if sample.eta else {}),
     }

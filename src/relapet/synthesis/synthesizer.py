@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from scipy import ndimage
 
 from relapet.data.volumes import BACKGROUND, MODALITIES, model_to_suvr, scale_mri, suvr_to_model
 from relapet.errors import InputError, SubjectError
-from relapet.hardware import has_fast_bfloat16
+from relapet.hardware import find_device, has_fast_bfloat16
 from relapet.imaging.grid import Grid, get_grid
 from relapet.imaging.nifti import load_volume
 from relapet.imaging.template_space import ReadyImages, bring_to_grid
@@ -83,8 +84,12 @@ class Synthesizer:
 
     @classmethod
     def from_run(cls, path: str | Path, device: str | None = None) -> Synthesizer:
-        """Load a run folder or a shipped model; raises InputError for what is none, is broken or of a newer version."""
-        run = RunFolder(find_model(path))
+        """Load a run folder or a shipped model onto a device (cpu, cuda, cuda:1; by default the GPU where there is one).
+
+        Raises InputError for what is no run folder, is broken or is of a newer version, and for a device that is not
+        here.
+        """
+        chosen, run = find_device(device), RunFolder(find_model(path))
         settings, manifest = run.read_settings(), run.read_manifest()
         sample, most_steps, method = _from_settings(run, settings, manifest)
         try:
@@ -94,10 +99,9 @@ class Synthesizer:
         except (KeyError, ValueError, RuntimeError, TypeError) as error:
             raise InputError(f"{run.weights} does not fit {run.config}; train again.") from error
         _check_known(run, manifest)
-        chosen = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         method.networks.to(chosen, memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
         method.networks.eval()
-        half = settings["train"].get("precision") in ("auto", "bf16-mixed") and has_fast_bfloat16()
+        half = settings["train"].get("precision") in ("auto", "bf16-mixed") and has_fast_bfloat16(chosen)
         prior, adjustment = read_prior(run, manifest), run.read_adjustment()
         return cls(method, manifest, sample, run, chosen, prior, adjustment, most_steps, half)
 
@@ -105,6 +109,16 @@ class Synthesizer:
     def grid(self) -> Grid:
         """The grid that the model was trained on."""
         return get_grid(self.manifest.grid)
+
+    @cached_property
+    def weights_sha256(self) -> str:
+        """Checksum of the model's files, read once: sidecars ask for it map after map."""
+        return self.run.weights_sha256()
+
+    @property
+    def takes_sampler(self) -> bool:
+        """Whether samples are drawn as a sampler, its steps and its eta say."""
+        return self.method.random and self.method.by_steps
 
     @property
     def gives_mean(self) -> bool:

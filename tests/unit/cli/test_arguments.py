@@ -131,6 +131,19 @@ def test_a_tracer_is_shown_in_words(capsys: pytest.CaptureFixture[str]) -> None:
         ),
         (["preprocess", ".", "out", "participant", "--fwhm", "nan", "--scanner-fwhm", "6"], "--fwhm is nan"),
         (["synthesize", ".", "out", "participant", "--model", ".", "--tracer", "tau", "AV1451"], "tau twice"),
+        (
+            ["synthesize", ".", "out", "participant", "--model", ".", "--sampler", "huen"],
+            "--sampler is 'huen'; give one of 'ddim', 'ddpm', 'flow', 'dpmpp' or 'heun' (did you mean 'heun'?).",
+        ),
+        (
+            ["synthesize", ".", "out", "participant", "--model", ".", "--sampler", "flow", "--eta", "0.5"],
+            "eta is 0.5, which is ddim's alone; leave it at 0 with flow.",
+        ),
+        (
+            ["synthesize", ".", "out", "participant", "--model", ".", "--device", "gpu"],
+            "--device is 'gpu'; give cpu",
+        ),
+        (["info", "samplers", "dpmp"], "ddim, ddpm, flow, dpmpp, heun (did you mean 'dpmpp'?)."),
         (["simulate", "out", "--missing-rate", "1"], "--missing-rate is 1.0; give less than 1"),
     ],
 )
@@ -200,6 +213,8 @@ CHEAP = [
     ["synthesize", "nowhere", "out", "participant", "--model", "."],
     ["synthesize", ".", "out", "participant", "--model", "nowhere"],
     ["synthesize", ".", "out", "participant", "--model", ".", "--tracer", "none"],
+    ["synthesize", ".", "out", "participant", "--model", ".", "--sampler", "none"],
+    ["synthesize", ".", "out", "participant", "--model", ".", "--device", "none"],
     ["preprocess", "nowhere", "out", "participant"],
     ["evaluate", ".", "nowhere", "out"],
     ["evaluate", ".", ".", "out", "--phenotype", "nowhere.tsv"],

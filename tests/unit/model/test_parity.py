@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from itertools import chain, repeat
+
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
-from relapet.model.diffusion import scaled_linear_schedule
+from relapet.model.diffusion import Schedule, scaled_linear_schedule
 from relapet.model.discriminator import Discriminator, DiscriminatorConfig
 from relapet.model.losses import (
     gradient_penalty,
@@ -15,6 +17,7 @@ from relapet.model.losses import (
     relativistic_generator_loss,
 )
 from relapet.model.parametrisation import Raw
+from relapet.model.samplers import ddpm
 from support import DATA, condition_of, facts, recipe_weights
 
 TOLERANCE = {"rtol": 0.0, "atol": 1e-5}
@@ -51,6 +54,26 @@ def test_noising_clean_prediction_and_step(reference: dict[str, Tensor], t: int)
     torch.testing.assert_close(x0_hat, reference[f"x0_pred_{t}"], **TOLERANCE)
     previous = SCHEDULE.step(x_t, x0_hat, now, now - 1, reference[f"step_noise_{t}"])
     torch.testing.assert_close(previous, reference[f"x_prev_{t}"], **TOLERANCE)
+
+
+@pytest.mark.parametrize("t", TIMESTEPS)
+def test_one_step_of_the_ancestral_sampler(reference: dict[str, Tensor], t: int) -> None:
+    """From the release's x_t, x0_hat and noise to its x_(t-1)."""
+
+    class From(Schedule):
+        def times(self, steps: int) -> list[int]:
+            return list(range(t, -1, -1))
+
+    seen: list[Tensor] = []
+
+    def denoise(x_t: Tensor, now: Tensor) -> Tensor:
+        seen.append(x_t)
+        return reference[f"x0_pred_{t}"]
+
+    noise = chain([reference[f"x_t_{t}"]], repeat(reference[f"step_noise_{t}"]))
+    last = ddpm(denoise, From(SCHEDULE.betas, SCHEDULE.alpha_bar), lambda: next(noise), t + 1)
+    after = [*seen, last][1]
+    torch.testing.assert_close(after, reference[f"x_prev_{t}"], **TOLERANCE)
 
 
 def test_logits_losses_and_penalties(reference: dict[str, Tensor], critic: Discriminator) -> None:

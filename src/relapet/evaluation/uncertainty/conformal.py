@@ -234,8 +234,8 @@ def save_calibration(calibration: Calibration, path: Path) -> None:
     write_json(path, calibration.model_dump())
 
 
-def load_calibration(path: Path, weights_sha256: str = "") -> Calibration:
-    """Read a calibration; raises InputError for a bad file and for one made with other weights."""
+def load_calibration(path: Path, *weights_sha256: str) -> Calibration:
+    """Read a calibration; raises InputError for a bad file and for one made with other weights than any of those."""
     try:
         calibration = Calibration.model_validate(read_json(path))
     except ValidationError as error:
@@ -244,6 +244,6 @@ def load_calibration(path: Path, weights_sha256: str = "") -> Calibration:
         where = f"key {key}: " if key else ""
         raise InputError(f"{path}: {where}{first['msg']}; {_ANEW}.") from error
     made_with = calibration.weights_sha256
-    if weights_sha256 and made_with and weights_sha256 != made_with:
+    if weights_sha256 and made_with and made_with not in weights_sha256:
         raise InputError(f"{path} was calibrated with other weights than this model's; {_ANEW}.")
     return calibration
