@@ -1,6 +1,6 @@
 """What do more participants buy? The closed-form prior against their number, beside the visible ceiling.
 
-    python benchmarks/learning_curve.py OUT                              # a look: simulates 60 and 24 subjects at 4 mm
+    python benchmarks/learning_curve.py                                  # a look: simulates 60 and 24 subjects at 4 mm
     python benchmarks/learning_curve.py OUT --train COHORT --test OTHER --sizes 50 100 300 1000
 
 COHORT and OTHER are of ``relapet simulate`` with different seeds, so that nobody is in both. Each fit takes the first n
@@ -17,6 +17,7 @@ Writes OUT/learning_curve.md, .tsv and .png.
 from __future__ import annotations
 
 import argparse
+import tempfile
 import time
 from pathlib import Path
 
@@ -172,11 +173,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("out", type=Path)
+    parser.add_argument(
+        "out", type=Path, nargs="?", help="folder of cohorts and results; a temporary one unless given"
+    )
     parser.add_argument("--train", type=Path, help="a simulated cohort; made unless given")
     parser.add_argument("--test", type=Path, help="another one, of another seed")
     parser.add_argument("--sizes", type=int, nargs="+", default=[20, 40, 60])
     options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        options.out = options.out or Path(folder)
+        run(parser, options)
+
+
+def run(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
     if (options.train is None) != (options.test is None):
         parser.error("give both --train and --test, or neither")
     options.out.mkdir(parents=True, exist_ok=True)

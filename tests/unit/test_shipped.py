@@ -18,7 +18,7 @@ from relapet.runs import RunFolder
 from relapet.shipped import find_model, shipped_models
 from relapet.synthesis.synthesizer import Synthesizer
 
-SHIP = Path(__file__).parents[2] / "benchmarks" / "ship.py"
+SHIP = Path(__file__).parents[2] / "tools" / "ship.py"
 
 
 @pytest.fixture

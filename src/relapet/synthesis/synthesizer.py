@@ -84,7 +84,7 @@ class Synthesizer:
 
     @classmethod
     def from_run(cls, path: str | Path, device: str | None = None) -> Synthesizer:
-        """Load a run folder or a shipped model onto a device (cpu, cuda, cuda:1; by default the GPU where there is one).
+        """Load a run folder or a shipped model onto a device: cpu, cuda, cuda:1; by default the GPU where there is one.
 
         Raises InputError for what is no run folder, is broken or is of a newer version, and for a device that is not
         here.

@@ -1,6 +1,6 @@
 """Make a run folder small enough to come with the package: what synthesis needs, in half precision.
 
-    python benchmarks/ship.py RUN src/relapet/models/NAME --card CARD.md
+    python tools/ship.py RUN src/relapet/models/NAME --card CARD.md
 
 Kept: settings, manifest (checksums of the PET alone, by which `evaluate` knows whom a model was trained on), averaged
 weights, what was fitted in closed form, adjustment and calibration (its checksum of the weights brought up to date).
