@@ -172,13 +172,14 @@ def synthesize(
     if synthesizer.manifest.trained_on:
         messages.warn(f"{model}: {SIMULATED_NOTICE}")
     sample = changed(synthesizer.sample, settings or {})
+    wanted = tuple(synthesizer.tracer(name) for name in tracers or synthesizer.manifest.tracers)
     request = Request(
-        tracers=tuple(synthesizer.tracer(name) for name in tracers or synthesizer.manifest.tracers),
+        tracers=wanted,
         sample=sample,
         participants=None if participants is None else tuple(participants),
         split=split,
         spaces=tuple(output_spaces),
-        intervals=intervals_for(synthesizer, sample, messages),
+        intervals=intervals_for(synthesizer, wanted, sample, messages),
     )
     return synthesize_dataset(Path(source), Path(out), synthesizer, request, messages)
 
