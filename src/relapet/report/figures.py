@@ -155,14 +155,9 @@ def reliability_plot(
             error = [bins["observed"] - bins["ci_low"], bins["ci_high"] - bins["observed"]]
             look = {"marker": "o", "markersize": 3.5, "capsize": 1.5, "elinewidth": 0.8, "color": PALETTE[0]}
             ax.errorbar(bins["predicted"], bins["observed"], yerr=np.maximum(error, 0), label="bin", **look)
-            for row in bins.itertuples():
-                ax.annotate(
-                    f"{row.n}",
-                    (row.predicted, row.observed),
-                    (4, -8),
-                    textcoords="offset points",
-                    fontsize=6,
-                )
+            for n, x, y in bins[["n", "predicted", "observed"]].to_numpy(np.float64):
+                beside = (4, 3 if y < 0.5 else -8)  # within the axes
+                ax.annotate(f"{n:.0f}", (x, y), beside, textcoords="offset points", fontsize=6)
             brier = f"Brier {score['brier']:.3f}, of the share {score['brier_base_rate']:.3f}"
             ax.set_title(f"{tracer.name}, n = {score['n']}\n{brier}", fontsize=7)
             ax.set(xlabel="Stated probability", xlim=(-0.03, 1.03), ylim=(-0.03, 1.03))
