@@ -181,13 +181,14 @@ def synthesize(
     if given.get("sampler", synthesizer.sample.sampler) != synthesizer.sample.sampler:
         given.setdefault("eta", 0.0)  # the run's own belongs to its own sampler
     sample = changed(synthesizer.sample, given)
+    wanted = tuple(synthesizer.tracer(name) for name in tracers or synthesizer.manifest.tracers)
     request = Request(
-        tracers=tuple(synthesizer.tracer(name) for name in tracers or synthesizer.manifest.tracers),
+        tracers=wanted,
         sample=sample,
         participants=None if participants is None else tuple(participants),
         split=split,
         spaces=tuple(output_spaces),
-        intervals=intervals_for(synthesizer, sample, messages),
+        intervals=intervals_for(synthesizer, wanted, sample, messages),
     )
     return synthesize_dataset(Path(source), Path(out), synthesizer, request, messages)
 

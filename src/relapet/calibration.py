@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +18,14 @@ from relapet.evaluation.uncertainty.conformal import (
     save_calibration,
 )
 from relapet.evaluation.uncertainty.coverage import UncertaintyConfig
-from relapet.evaluation.uncertainty.voi_tables import KEYS, measure_vois, pair_with_real, read_voi_tables
+from relapet.evaluation.uncertainty.positivity import THRESHOLD_KEY, fit_positivity
+from relapet.evaluation.uncertainty.voi_tables import (
+    KEYS,
+    PROBABILITY,
+    measure_vois,
+    pair_with_real,
+    read_voi_tables,
+)
 from relapet.files import read_json, temporary_folder
 from relapet.imaging.bids import index_derivative, sidecar_path
 from relapet.imaging.derivatives import index_measured
@@ -27,7 +34,8 @@ from relapet.messages import Messages
 from relapet.runs import RunFolder
 from relapet.synthesis.sample_config import SampleConfig
 from relapet.synthesis.synthesize import MEAN_OVER_SAMPLES, Request, synthesize_dataset
-from relapet.synthesis.synthesizer import Synthesizer
+from relapet.synthesis.synthesizer import Synthesis, Synthesizer
+from relapet.tracers import TracerSpec
 from relapet.types import Json
 
 
@@ -68,7 +76,8 @@ def calibrate_run(run: RunFolder, derivatives: Path, messages: Messages) -> Cali
         pairs = pair_with_real(table.assign(sd=float("nan")), measured)
         return calibrate(pairs, UncertaintyConfig(), run.weights_sha256(), sampling)
 
-    calibration = calibrated(predicted)
+    positivity = fit_positivity(pair_with_real(predicted, measured), synthesizer.sample.count, drawn)
+    calibration = calibrated(predicted).model_copy(update={"positivity": positivity})
     if single is not None:
         calibration = calibration.model_copy(update={"single": calibrated(single).vois})
     save_calibration(calibration, run.calibration)
@@ -90,35 +99,60 @@ def _first_samples(root: Path) -> pd.DataFrame:
 
 @dataclass(frozen=True)
 class Intervals:
-    """The columns low and high of a VOI table, and what its JSON says of them."""
+    """The columns low, high and probability_positive of a VOI table, and what its JSON says of them."""
 
     calibration: Calibration
     level: float
 
-    def add(self, tracer: str, table: pd.DataFrame) -> tuple[pd.DataFrame, Json]:
-        """The VOI table (name, mean, sd, ...) of a tracer with low and high; as it is for a tracer without."""
+    def add(self, synthesis: Synthesis, table: pd.DataFrame) -> tuple[pd.DataFrame, Json]:
+        """The VOI table (name, mean, sd, ...) of a synthesis with its columns; as it is for a tracer without."""
+        tracer = synthesis.tracer.name
         if tracer not in self.calibration.vois:
             return table, {}
         keyed = table.assign(tracer=tracer, voi=table["name"])
         added = add_intervals(self.calibration, keyed, self.level).drop(columns=["tracer", "voi"])
         counts = [voi.n for voi in self.calibration.vois[tracer].values()]
         text = f"end of the {self.level:.0%} split-conformal interval of the measured value"
-        return added, {
+        more = {
             LEVEL_KEY: self.level,
             "CalibrationSubjects": max(counts),
             "low": {"Description": f"Lower {text}", "Units": "SUVr"},
             "high": {"Description": f"Upper {text}", "Units": "SUVr"},
         }
+        added, of_probability = self._add_probability(synthesis, added)
+        return added, {**more, **of_probability}
+
+    def _add_probability(self, synthesis: Synthesis, table: pd.DataFrame) -> tuple[pd.DataFrame, Json]:
+        rule = synthesis.tracer.positivity
+        found = self.calibration.positivity.get(synthesis.tracer.name)
+        if rule is None or found is None:
+            return table, {}
+        rows = table["name"] == rule.composite
+        if not rows.any():  # none of its voxels lies on this grid
+            return table, {}
+        (mean,), (sd,) = table.loc[rows, "mean"], table.loc[rows, "sd"]
+        width = found.width(float(sd), len(synthesis.samples), averaged=synthesis.expected is None)
+        probability = found.probability(float(mean), width, rule.threshold)
+        text = f"Probability that the measured {rule.composite} is above {rule.threshold:g} SUVr"
+        return table.assign(**{PROBABILITY: rows.map({True: probability, False: float("nan")})}), {
+            "PositivityComposite": rule.composite,
+            THRESHOLD_KEY: rule.threshold,
+            PROBABILITY: {"Description": f"{text}, calibrated on {found.n} validation participants"},
+        }
 
 
-def intervals_for(synthesizer: Synthesizer, sample: SampleConfig, messages: Messages) -> Intervals | None:
-    """The intervals that a run's calibration gives for these sampler settings; None, with a warning, where none.
+def intervals_for(
+    synthesizer: Synthesizer, tracers: Sequence[TracerSpec], sample: SampleConfig, messages: Messages
+) -> Intervals | None:
+    """What a run's calibration gives for these sampler settings; None, with a warning, where nothing.
 
-    A run that was never calibrated gives none without a warning. Raises InputError for a broken calibration.json
+    A run that was never calibrated gives none without a warning; which of ``tracers`` have a threshold and no
+    probability is said. Raises InputError for a broken calibration.json
     and for one of other weights.
     """
     path = synthesizer.run.calibration
     if not path.is_file():
+        _tell_without(tracers, None, synthesizer, messages)
         return None
     known = synthesizer.weights_sha256, synthesizer.run.earlier_weights_sha256()
     calibration = load_calibration(path, *known)
@@ -127,14 +161,33 @@ def intervals_for(synthesizer: Synthesizer, sample: SampleConfig, messages: Mess
     other = _unlike(calibration, settings_of(sample))
     if other:
         messages.warn(
-            f"The VOI tables have no intervals: {path} was made with {', '.join(other)}; synthesize with the same."
+            f"The VOI tables have no intervals and no probability of positivity: {path} was made with "
+            f"{', '.join(other)}; synthesize with the same."
         )
         return None
     level = calibration.best_level()
     if level is None:
         messages.warn(f"The VOI tables have no intervals: {path} rests on too few validation subjects.")
         return None
+    _tell_without(tracers, calibration, synthesizer, messages)
     return Intervals(calibration, level)
+
+
+def _tell_without(
+    tracers: Sequence[TracerSpec],
+    calibration: Calibration | None,
+    synthesizer: Synthesizer,
+    messages: Messages,
+) -> None:
+    known = {} if calibration is None else calibration.positivity
+    lacking = [
+        tracer.name for tracer in tracers if tracer.positivity is not None and tracer.name not in known
+    ]
+    if lacking and synthesizer.caution is None:
+        messages.say(
+            f"The VOI tables of {', '.join(lacking)} give no probability of positivity, for which "
+            f"{synthesizer.run.path} was not calibrated on validation participants."
+        )
 
 
 def _unlike(calibration: Calibration, wanted: Mapping[str, str | int]) -> list[str]:

@@ -2,7 +2,7 @@
 
 config.yaml        every setting, resolved
 manifest.json      what it was trained on and with (see `Manifest`)
-calibration.json   half-widths of VOI intervals, from the validation subjects
+calibration.json   half-widths of VOI intervals and scale of positivity, from the validation subjects
 adjustment.json    how much the model is trusted beyond its prior, and how far samples lie apart, from the same
 weights/           of each network that synthesis needs NAME.safetensors (raw) and NAME_ema.safetensors (averaged);
                    fitted.safetensors (what the method found in closed form), prior.safetensors (the linear prior),

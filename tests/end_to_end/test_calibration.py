@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
 
 from relapet import api
 from relapet.calibration import settings_of
@@ -96,6 +98,69 @@ def test_a_map_from_one_call_depends_on_no_sampler(toy_source: Path, tmp_path: P
     assert load_calibration(run.calibration).sampling == {}
 
 
+def test_the_table_tells_how_probable_positivity_is(
+    toy_source: Path, tiny_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert synthesize(toy_source, tmp_path, tiny_run, "--participant-label", "01", "--samples", "3") == 0
+    assert "no probability" not in capsys.readouterr().out
+    assert TAU.positivity is not None
+    table, name = table_of(tmp_path, "01"), TAU.positivity.composite
+    assert list(table.index)[-1] == name
+    assert math.isnan(table.loc[name, "index"])
+    assert table["probability_positive"].drop(name).isna().all()
+    row = table.loc[name]
+    labels = [label for label in TAU.composites[name] if label in table.index]
+    parts = table.loc[labels]
+    assert row["volume"] == pytest.approx(parts["volume"].sum())
+    assert row["mean"] == pytest.approx(np.average(parts["mean"], weights=parts["volume"]), rel=1e-5)
+    found = load_calibration(RunFolder(tiny_run).calibration).positivity["tau"]
+    assert found.n == 1
+    assert found.scale is not None
+    width = found.width(row["sd"], 3, averaged=True)
+    expected = stats.t.sf((TAU.positivity.threshold - row["mean"]) / width, df=1)
+    assert row["probability_positive"] == pytest.approx(expected, rel=1e-3)
+    assert row["low"] < row["mean"] < row["high"]
+    sidecar = json.loads(Visit("01").voi_table(tmp_path, TAU, "synth").with_suffix(".json").read_text())
+    assert (sidecar["PositivityComposite"], sidecar["PositivityThreshold"]) == (name, 1.23)
+    assert sidecar["probability_positive"]["Description"] == (
+        "Probability that the measured temporal_meta_roi is above 1.23 SUVr, calibrated on 1 validation participants"
+    )
+
+
+def test_one_sample_has_a_probability_too(toy_source: Path, tiny_run: Path, tmp_path: Path) -> None:
+    assert synthesize(toy_source, tmp_path, tiny_run, "--participant-label", "01", "--samples", "1") == 0
+    row = table_of(tmp_path, "01").loc["temporal_meta_roi"]
+    assert math.isnan(row["sd"])
+    assert 0 < row["probability_positive"] < 1
+
+
+def test_a_method_without_samples_goes_by_its_residuals(toy_source: Path, tmp_path: Path) -> None:
+    config = load_config("linear", settings=("train.seconds=null", "data.test_fraction=0.2"))
+    run = api.train(config, toy_source, tmp_path / "run")
+    found = load_calibration(run.calibration).positivity
+    assert set(found) == {"pib", "tau"}
+    assert found["tau"].scale is None
+    assert synthesize(toy_source, tmp_path / "out", run.path, "--participant-label", "01") == 0
+    row = table_of(tmp_path / "out", "01").loc["temporal_meta_roi"]
+    expected = stats.t.sf((1.23 - row["mean"]) / found["tau"].residual_sd, df=found["tau"].n)
+    assert row["probability_positive"] == pytest.approx(expected, rel=1e-3)
+
+
+def test_a_tracer_without_threshold_has_no_composite(
+    toy_source: Path, tiny_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    call = ["synthesize", str(toy_source), str(tmp_path), "participant", "--model", str(tiny_run)]
+    assert main([*call, "--tracer", "pbr28", "--participant-label", "01"]) == 0
+    assert "probability" not in capsys.readouterr().out
+    path = Visit("01").voi_table(tmp_path, get_tracer("pbr28"), "synth")
+    table = pd.read_csv(path, sep="\t")
+    assert table["index"].notna().all()
+    assert list(table.columns) == ["index", "name", "mean", "sd", "volume", "low", "high"]
+    assert not {"PositivityThreshold", "probability_positive"} & set(
+        json.loads(path.with_suffix(".json").read_text())
+    )
+
+
 def test_calibrating_is_a_setting(toy_source: Path, tmp_path: Path) -> None:
     config = load_config(file=TINY, settings=(*TINY_SETTINGS, "train.steps=1", "train.calibrate=false"))
     assert not api.train(config, toy_source, tmp_path / "run").calibration.exists()
@@ -108,7 +173,38 @@ def test_a_run_that_was_never_calibrated_synthesizes_as_before(
     (run / "calibration.json").unlink()
     assert synthesize(toy_source, tmp_path / "out", run, "--participant-label", "01") == 0
     assert "intervals" not in capsys.readouterr().err
-    assert "low" not in table_of(tmp_path / "out", "01").columns
+    assert not {"low", "probability_positive"} & set(table_of(tmp_path / "out", "01").columns)
+    call = ["synthesize", str(toy_source), str(tmp_path / "all"), "participant", "--model", str(run)]
+    assert main([*call, "--participant-label", "01"]) == 0
+    told = [line for line in _words(capsys) if "no probability" in line]
+    assert told == [
+        f"The VOI tables of pib, tau give no probability of positivity, for which {run} was not calibrated on "
+        "validation participants."
+    ]
+
+
+def test_a_calibration_from_before_there_were_probabilities_still_gives_intervals(
+    toy_source: Path, tiny_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = Path(shutil.copytree(tiny_run, tmp_path / "run"))
+    path = run / "calibration.json"
+    content = json.loads(path.read_text())
+    del content["positivity"]
+    for vois in (content["vois"]["tau"], content["single"]["tau"]):
+        del vois["temporal_meta_roi"]
+    path.write_text(json.dumps(content))
+    call = ["synthesize", str(toy_source), str(tmp_path / "out"), "participant", "--model", str(run)]
+    assert main([*call, "--tracer", "tau", "--participant-label", "01"]) == 0
+    assert any("The VOI tables of tau give no probability" in line for line in _words(capsys))
+    table = table_of(tmp_path / "out", "01")
+    assert "probability_positive" not in table
+    assert table[["low", "high"]].drop("temporal_meta_roi").notna().all(axis=None)
+    assert table.loc["temporal_meta_roi", ["low", "high"]].isna().all()
+
+
+def _words(capsys: pytest.CaptureFixture[str]) -> list[str]:
+    captured = capsys.readouterr()
+    return (captured.out + captured.err).splitlines()
 
 
 def test_a_calibration_of_other_weights_or_broken_is_refused(

@@ -27,6 +27,7 @@ from relapet.report.style import (
 from relapet.tracers import TracerSpec
 
 _OUTCOME_METRICS = {"r2": "R² (out of fold)", "auc": "AUC (out of fold)"}
+_BASE_RATE = {"color": "0.55", "linewidth": 0.8, "linestyle": ":", "label": "share of positive subjects"}
 _FEATURE_LABELS = {
     "mri": "MRI + demographics",
     "mri+synthetic": "and synthetic PET",
@@ -129,6 +130,40 @@ def _coverage(ax: Any, rows: pd.DataFrame, name: str, number: int) -> None:
         ax.plot(
             pooled["level"], pooled["attainable"], color=colour, linestyle="--", linewidth=0.8, label=label
         )
+
+
+def reliability_plot(
+    reliability: pd.DataFrame, scores: pd.DataFrame, tracers: list[TracerSpec], method: str
+) -> Figure:
+    """Observed share of positive subjects against the stated probability, by bin; a panel a tracer.
+
+    Tables as of `relapet.evaluation.analyses.probability`, of one method: a marker a bin with its 95 % interval and the
+    number of subjects, and dots for the share of positive subjects, which is what a useless forecast tells everyone.
+    """
+    with house_style():
+        title = (
+            f"{method_label(method)}: stated probability of positivity and what was observed (95 % intervals)"
+        )
+        figure = new_figure(DOUBLE_COLUMN_INCHES, 3.1, title)
+        axes = figure.subplots(1, len(tracers), sharey=True, squeeze=False)[0]
+        for ax, tracer in zip(axes, tracers, strict=True):
+            score = scores[scores["tracer"] == tracer.name].iloc[0]
+            bins = reliability[(reliability["tracer"] == tracer.name) & (reliability["n"] > 0)]
+            ax.plot([0, 1], [0, 1], color="0.55", linewidth=0.8, label="calibrated")
+            ax.axhline(score["n_positive"] / score["n"], **_BASE_RATE)
+            # Wilson's interval may end at the share itself, a rounding error beyond it.
+            error = [bins["observed"] - bins["ci_low"], bins["ci_high"] - bins["observed"]]
+            look = {"marker": "o", "markersize": 3.5, "capsize": 1.5, "elinewidth": 0.8, "color": PALETTE[0]}
+            ax.errorbar(bins["predicted"], bins["observed"], yerr=np.maximum(error, 0), label="bin", **look)
+            for n, x, y in bins[["n", "predicted", "observed"]].to_numpy(np.float64):
+                beside = (4, 3 if y < 0.5 else -8)  # within the axes
+                ax.annotate(f"{n:.0f}", (x, y), beside, textcoords="offset points", fontsize=6)
+            brier = f"Brier {score['brier']:.3f}, of the share {score['brier_base_rate']:.3f}"
+            ax.set_title(f"{tracer.name}, n = {score['n']}\n{brier}", fontsize=7)
+            ax.set(xlabel="Stated probability", xlim=(-0.03, 1.03), ylim=(-0.03, 1.03))
+        axes[0].set_ylabel("Observed share")
+        figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
+        return figure
 
 
 def sample_mean_plot(curve: pd.DataFrame, tracers: list[TracerSpec], method: str) -> Figure:

@@ -17,6 +17,7 @@ from relapet.report.figures import (
     coverage_plot,
     downstream_plot,
     metric_boxes,
+    reliability_plot,
     sample_mean_plot,
     spectrum_plot,
 )
@@ -68,6 +69,7 @@ def _drawings(result: Evaluation) -> Iterator[Drawn]:
             if ((rows["tracer"] == tracer.name) & (rows["method"] == method)).any():
                 yield from _of_one(result, tracer, method)
     yield from _uncertainty(result, tracers)
+    yield from _probability(result, tracers)
     yield from _downstream(result)
 
 
@@ -124,6 +126,19 @@ def _uncertainty(result: Evaluation, tracers: list[TracerSpec]) -> Iterator[Draw
             yield f"sample-mean_method-{_plain(str(method))}.png", "uncertainty_sample_mean.tsv", _later(
                 sample_mean_plot, rows, tracers, str(method)
             )  # fmt: skip
+
+
+def _probability(result: Evaluation, tracers: list[TracerSpec]) -> Iterator[Drawn]:
+    scores = result.tables.get("positivity_probability")
+    if scores is not None:
+        bins = result.tables["positivity_reliability"]
+        for method, rows in scores.groupby("method", sort=False):
+            there = [tracer for tracer in tracers if tracer.name in set(rows["tracer"])]
+            yield (
+                f"reliability_method-{_plain(str(method))}.png",
+                ("positivity_reliability.tsv, positivity_probability.tsv"),
+                _later(reliability_plot, bins[bins["method"] == method], rows, there, str(method)),
+            )
 
 
 def _downstream(result: Evaluation) -> Iterator[Drawn]:

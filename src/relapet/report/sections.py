@@ -8,6 +8,7 @@ from typing import Any
 
 from relapet.evaluation.analyses.downstream import DownstreamSection
 from relapet.evaluation.analyses.external import ExternalSection
+from relapet.evaluation.analyses.probability import ProbabilitySection
 from relapet.evaluation.analyses.uncertainty import UncertaintySection
 from relapet.evaluation.downstream.studies import Study
 from relapet.evaluation.uncertainty.conformal import CONFORMAL
@@ -84,6 +85,30 @@ def uncertainty_lines(found: UncertaintySection) -> list[str]:
     return lines
 
 
+def probability_lines(found: ProbabilitySection) -> list[str]:
+    """Brier scores and calibration errors by method, then what was observed in each bin that has subjects."""
+    lines = ["Stated probability that the composite is above the threshold. Brier score: 0 is best; differences below "
+             "0 are in favour of the probability. Calibration error beside its mean, were the probabilities "
+             "true.", ""]  # fmt: skip
+    rows = [
+        [r["tracer"], r["method"], f"{r['composite']} > {r['threshold_suvr']:g}", f"{r['n']} ({r['n_positive']})",
+         with_interval(r["brier"], r["brier_low"], r["brier_high"]),
+         with_interval(r["to_base_rate"], r["to_base_rate_low"], r["to_base_rate_high"], "+"),
+         with_interval(r["to_threshold"], r["to_threshold_low"], r["to_threshold_high"], "+"),
+         with_interval(r["ece"], r["ece_low"], r["ece_high"]), number(r["ece_calibrated"])]
+        for r in found["scores"]
+    ]  # fmt: skip
+    header = ["tracer", "method", "positive", "n (positive)", "Brier", "to the share of positive subjects",
+              "to the threshold on the mean map", "calibration error", "were it calibrated"]  # fmt: skip
+    lines += table(header, rows)
+    rows = [
+        [r["tracer"], r["method"], f"{r['bin_low']:g} to {r['bin_high']:g}", str(r["n"]), number(r["predicted"]),
+         with_interval(r["observed"], r["ci_low"], r["ci_high"])]
+        for r in found["reliability"] if r["n"]
+    ]  # fmt: skip
+    return lines + table(["tracer", "method", "bin", "n", "stated", "observed"], rows)
+
+
 def downstream_lines(content: DownstreamSection) -> list[str]:
     """What each set of features predicts, and in words whether PET adds to the MRI."""
     if not content["results"]:
@@ -151,6 +176,7 @@ def external_lines(content: ExternalSection) -> list[str]:
 
 WORDS: dict[str, Callable[[Any], list[str]]] = {
     "uncertainty": uncertainty_lines,
+    "probability": probability_lines,
     "downstream": downstream_lines,
     "external": external_lines,
 }

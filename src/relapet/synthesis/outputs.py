@@ -16,16 +16,16 @@ from relapet.imaging.grid import SPACE, Grid
 from relapet.imaging.template import Atlas, load_atlas
 from relapet.synthesis.synthesizer import Synthesis
 from relapet.tracers import TracerSpec
-from relapet.types import Affine, Json
+from relapet.types import Affine, Json, Volume
 
 _DESCRIPTIONS = ("synth", "synthstd", "synthsamples")
 """desc- of all that is written of a visit and tracer."""
 
 
 class AddIntervals(Protocol):
-    """Adds columns to the VOI table of a tracer, and says what its JSON holds of them."""
+    """Adds columns to the VOI table of a synthesis, and says what its JSON holds of them."""
 
-    def add(self, tracer: str, table: pd.DataFrame) -> tuple[pd.DataFrame, Json]:
+    def add(self, synthesis: Synthesis, table: pd.DataFrame) -> tuple[pd.DataFrame, Json]:
         """The table with its new columns, and the content of the JSON beside it (empty for none)."""
         ...
 
@@ -77,7 +77,7 @@ def write_synthesis(
     origin: Json = {"TrainedOn": sidecar["TrainedOn"]} if "TrainedOn" in sidecar else {}
     columns: Json = {}
     if intervals is not None:
-        table, columns = intervals.add(tracer.name, table)
+        table, columns = intervals.add(synthesis, table)
     tables = {"synth": (table, {**origin, **columns})}
     if len(synthesis.samples) > 1:
         tables["synthsamples"] = (samples, origin)
@@ -100,17 +100,32 @@ def voi_tables(synthesis: Synthesis, place: Place) -> tuple[pd.DataFrame, pd.Dat
     """The VOI table (of the mean map, with the SD over samples), and each sample's VOI means.
 
     A VOI is every voxel of its label, whatever the brain mask says, as in `relapet.evaluation.scores.voi`: a mask that
-    differs from person to person must not move the mean.
+    differs from person to person must not move the mean. The last row, without an index, is the composite that the
+    tracer's threshold is for.
     """
-    atlas, names = place.atlas, place.atlas.names
-    per_sample = pd.DataFrame({f"sample-{i}": atlas.means(v) for i, v in enumerate(synthesis.samples)})
-    indices = per_sample.index.to_list()
-    volumes = atlas.volumes_mm3(abs(float(np.linalg.det(place.affine[:3, :3]))))
-    head = pd.DataFrame({"index": indices, "name": [names[i] for i in indices]}, index=indices)
+    atlas, rule = place.atlas, synthesis.tracer.positivity
+    indices = atlas.indices()
+    names = [atlas.names[index] for index in indices]
+    voxel_mm3 = abs(float(np.linalg.det(place.affine[:3, :3])))
+    volumes = [*atlas.volumes_mm3(voxel_mm3).values()]
+    inside = None if rule is None else atlas.mask(synthesis.tracer.composites[rule.composite])
+    if rule is not None and inside is not None and inside.any():
+        names.append(rule.composite)
+        volumes.append(int(inside.sum()) * voxel_mm3)
+    else:
+        inside = None
+
+    def means(volume: Volume) -> list[float]:
+        of_composite = [] if inside is None else [float(volume[inside].mean(dtype=np.float64))]
+        return [*atlas.means(volume).values(), *of_composite]
+
+    per_sample = pd.DataFrame({f"sample-{i}": means(v) for i, v in enumerate(synthesis.samples)})
+    index = pd.Series([*indices, *([] if inside is None else [pd.NA])], dtype="Int64")
+    head = pd.DataFrame({"index": index, "name": names})
     many = len(synthesis.samples) > 1
     table = head.assign(
-        mean=pd.Series(atlas.means(np.asarray(synthesis.mean.dataobj))),
+        mean=means(np.asarray(synthesis.mean.dataobj)),
         sd=per_sample.std(axis=1, ddof=1) if many else float("nan"),
-        volume=[volumes[i] for i in indices],
+        volume=volumes,
     )
     return table, pd.concat([head, per_sample], axis=1)

@@ -10,13 +10,16 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from relapet.evaluation.scores.agreement import agreement
+from relapet.evaluation.statistics import Sampling
 from relapet.evaluation.uncertainty.coverage import UncertaintyConfig
+from relapet.evaluation.uncertainty.reliability import reliability_table, score_probabilities
 from relapet.evaluation.uncertainty.samples import sample_coverage, sample_mean_curve
 from relapet.imaging.bids import Visit
 from relapet.report.figures import (
     coverage_plot,
     downstream_plot,
     metric_boxes,
+    reliability_plot,
     sample_mean_plot,
     spectrum_plot,
 )
@@ -122,6 +125,19 @@ def spectra_table() -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True)
 
 
+def probabilities() -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Reliability and scores of 40 subjects a tracer, calibrated; none in the bin from 0.4 to 0.6."""
+    rng = np.random.default_rng(2)
+    bins, scores = [], []
+    for tracer in (TAU, PIB):
+        stated = np.concatenate([rng.uniform(0, 0.4, 20), rng.uniform(0.6, 1, 20)])
+        positive = rng.random(40) < stated
+        key = {"tracer": tracer.name, "method": "rela"}
+        bins.append(reliability_table(stated, positive).assign(**key))
+        scores.append(key | score_probabilities(stated, positive, stated > 0.5, Sampling(50, 0)))
+    return pd.concat(bins, ignore_index=True), pd.DataFrame(scores)
+
+
 def every_figure(tables: dict[str, pd.DataFrame]) -> dict[str, Figure]:
     table = sample_coverage(pairs(), CONFIG)
     return {
@@ -132,6 +148,7 @@ def every_figure(tables: dict[str, pd.DataFrame]) -> dict[str, Figure]:
         "coverage": coverage_plot({"samples": table}, [TAU], "rela"),
         "curve": sample_mean_plot(sample_mean_curve(pairs(), CONFIG), [TAU, PIB], "rela"),
         "spectra": spectrum_plot(spectra_table(), [TAU]),
+        "reliability": reliability_plot(*probabilities(), [TAU, PIB], "rela"),
         "downstream": downstream_plot(downstream_table()),
     }
 
@@ -249,6 +266,19 @@ def test_coverage_shows_what_the_number_of_samples_allows():
     legend = {text.get_text() for text in figure.legends[0].get_texts()}
     assert legend == {"nominal", "samples", "conformal", "samples: attainable with N = 8"}
     assert f"samples: n = {N}" in panel_titles(figure)[0]
+
+
+def test_reliability_shows_every_bin_that_has_subjects():
+    bins, scores = probabilities()
+    figure = reliability_plot(bins, scores, [TAU, PIB], "rela")
+    there = bins[(bins["tracer"] == "tau") & (bins["n"] > 0)]
+    assert len(there) == 4
+    (marks,) = [line for line in figure.axes[0].lines if line.get_marker() == "o"]
+    np.testing.assert_allclose(marks.get_xydata(), there[["predicted", "observed"]])
+    assert [text.get_text() for text in figure.axes[0].texts] == [str(n) for n in there["n"]]
+    assert f"Brier {scores['brier'].iloc[0]:.3f}" in panel_titles(figure)[0]
+    legend = {text.get_text() for text in figure.legends[0].get_texts()}
+    assert legend == {"calibrated", "bin", "share of positive subjects"}
 
 
 def test_spectrum_difference_is_synthetic_minus_measured():

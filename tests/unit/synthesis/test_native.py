@@ -13,6 +13,7 @@ from scipy import ndimage
 
 from relapet.api import synthesize
 from relapet.cli import main
+from relapet.evaluation.uncertainty.conformal import load_calibration
 from relapet.imaging import transforms
 from relapet.imaging.bids import NATIVE_SPACE, Visit
 from relapet.imaging.grid import GRIDS, SPACE
@@ -20,7 +21,7 @@ from relapet.imaging.nifti import save_volume
 from relapet.imaging.template import load_atlas, load_template
 from relapet.preprocessing.names import Names
 from relapet.synthesis.synthesize import Request, synthesize_dataset
-from relapet.synthesis.synthesizer import Synthesizer
+from relapet.synthesis.synthesizer import Synthesis, Synthesizer
 from relapet.tracers import get_tracer
 from relapet.types import Json
 
@@ -106,7 +107,7 @@ def test_native_maps_are_the_model_s_maps_interpolated_once(
 class Wide:
     """Intervals of 0.2 SUVr."""
 
-    def add(self, tracer: str, table: pd.DataFrame) -> tuple[pd.DataFrame, Json]:
+    def add(self, synthesis: Synthesis, table: pd.DataFrame) -> tuple[pd.DataFrame, Json]:
         return table.assign(low=table["mean"] - 0.1, high=table["mean"] + 0.1), {"IntervalLevel": 0.8}
 
 
@@ -126,6 +127,20 @@ def test_the_native_table_has_what_the_other_has(native_source: Path, tiny_run: 
         0.8,
         0.8,
     ]
+
+
+def test_the_native_table_tells_the_probability_of_its_own_mean(
+    native_source: Path, tiny_run: Path, tmp_path: Path
+) -> None:
+    out, name = tmp_path / "out", "temporal_meta_roi"
+    settings = {"count": 2, "steps": 3}
+    synthesize(native_source, out, tiny_run, ["tau"], ["01"], settings, output_spaces=("native",))
+    path = VISIT.voi_table(out, TAU, "synth", NATIVE_SPACE)
+    row = pd.read_csv(path, sep="\t").set_index("name").loc[name]
+    found = load_calibration(tiny_run / "calibration.json").positivity["tau"]
+    expected = found.probability(row["mean"], found.width(row["sd"], 2, averaged=True), 1.23)
+    assert row["probability_positive"] == pytest.approx(expected, rel=1e-3)
+    assert json.loads(path.with_suffix(".json").read_text())["PositivityThreshold"] == 1.23
 
 
 def test_the_native_mask_and_sidecar_lead_to_the_t1w(

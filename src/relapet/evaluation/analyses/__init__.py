@@ -11,6 +11,7 @@ from relapet.evaluation.analyses import (
     external,
     leaks,
     positivity,
+    probability,
     spectra,
     uncertainty,
 )
@@ -27,6 +28,13 @@ ANALYSES: tuple[Analysis, ...] = (
     Analysis("leaks", "Leaks", leaks.TABLES, leaks.run, "leak checks"),
     Analysis("spectra", "Spectra", spectra.TABLES, spectra.run, "power spectra"),
     Analysis("uncertainty", "Uncertainty", uncertainty.TABLES, uncertainty.run, "uncertainty"),
+    Analysis(
+        "probability",
+        "Probability of positivity",
+        probability.TABLES,
+        probability.run,
+        "probability of positivity",
+    ),
     Analysis(
         "downstream", "Prediction of outcomes", downstream.TABLES, downstream.run, "prediction of outcomes"
     ),

@@ -20,6 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from relapet.errors import InputError
 from relapet.evaluation.uncertainty.coverage import UncertaintyConfig, coverage_table
+from relapet.evaluation.uncertainty.positivity import PositivityCalibration
 from relapet.evaluation.uncertainty.voi_tables import KEYS, pair_with_real, read_voi_tables
 from relapet.files import read_json, write_json
 
@@ -51,7 +52,7 @@ class VoiCalibration(BaseModel):
 
 
 class Calibration(BaseModel):
-    """Half-widths by tracer and VOI, and which model's residuals they come from."""
+    """Half-widths by tracer and VOI, the width of composites, and which model's residuals they come from."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -64,6 +65,8 @@ class Calibration(BaseModel):
     vois: dict[str, dict[str, VoiCalibration]]
     single: dict[str, dict[str, VoiCalibration]] = Field(default_factory=dict)
     """The same of one sample, where ``vois`` are of a mean over several; empty where that makes no difference."""
+    positivity: dict[str, PositivityCalibration] = Field(default_factory=dict)
+    """Of every tracer with a threshold; it holds for any number of samples."""
 
     @model_validator(mode="after")
     def _has_every_level(self) -> Self:

@@ -22,6 +22,8 @@ from relapet.imaging.measured import load_measured
 from relapet.tracers import load_tracers
 
 KEYS = ["subject", "session", "tracer", "voi"]
+PROBABILITY = "probability_positive"
+"""Column of a VOI table: in the row of a composite with a threshold, the probability of lying above it."""
 
 
 def read_voi_tables(root: Path, desc: str) -> dict[Path, pd.DataFrame]:
@@ -40,7 +42,7 @@ def read_voi_tables(root: Path, desc: str) -> dict[Path, pd.DataFrame]:
 
 
 def _read_table(path: Path) -> pd.DataFrame:
-    frame = read_table(path, ("mean", "sd", "low", "high", "sample-*"), "synthesize it anew")
+    frame = read_table(path, ("mean", "sd", "low", "high", PROBABILITY, "sample-*"), "synthesize it anew")
     if "name" not in frame:
         raise InputError(f"{path} lacks the column name; synthesize it anew.")
     if frame["name"].isna().any():
@@ -60,6 +62,8 @@ def sample_columns(frame: pd.DataFrame) -> list[str]:
 def measure_vois(index: Iterable[VisitFiles], grid: Grid, on_problem: Callable[[str], None]) -> pd.DataFrame:
     """Mean SUVr of every VOI of the measured maps of some visits: subject, session, tracer, voi, real_suvr.
 
+    So is that of the composite that the tracer's threshold is for.
+
     A map of another pipeline is brought to ``grid`` first; one that cannot be read is told to ``on_problem`` and
     left out. Raises InputError where none is left.
     """
@@ -73,7 +77,10 @@ def measure_vois(index: Iterable[VisitFiles], grid: Grid, on_problem: Callable[[
                 on_problem(str(error))
                 continue
             labels = atlas.labels(image.shape, image.affine)
-            means = sum_regions(np.asarray(image.dataobj), labels, atlas.names).vois()
+            regions = sum_regions(np.asarray(image.dataobj), labels, atlas.names)
+            means, rule = regions.vois(), tracers[tracer].positivity
+            if rule is not None:
+                means |= {n: v for n, v in regions.composites(tracers[tracer]).items() if n == rule.composite}
             key = (files.visit.subject, files.visit.session or "", tracer)
             rows += [(*key, voi, mean) for voi, mean in means.items()]
     if not rows:
