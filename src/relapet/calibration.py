@@ -30,7 +30,7 @@ from relapet.files import read_json, temporary_folder
 from relapet.imaging.bids import index_derivative, sidecar_path
 from relapet.imaging.derivatives import index_measured
 from relapet.locks import locked
-from relapet.messages import Messages
+from relapet.messages import Messages, counted
 from relapet.runs import RunFolder
 from relapet.synthesis.sample_config import SampleConfig
 from relapet.synthesis.synthesize import MEAN_OVER_SAMPLES, Request, synthesize_dataset
@@ -137,7 +137,9 @@ class Intervals:
         return table.assign(**{PROBABILITY: rows.map({True: probability, False: float("nan")})}), {
             "PositivityComposite": rule.composite,
             THRESHOLD_KEY: rule.threshold,
-            PROBABILITY: {"Description": f"{text}, calibrated on {found.n} validation participants"},
+            PROBABILITY: {
+                "Description": f"{text}, calibrated on {counted(found.n, 'validation participant')}"
+            },
         }
 
 

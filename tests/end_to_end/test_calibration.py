@@ -10,13 +10,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from scipy import stats
 
 from relapet import api
 from relapet.calibration import settings_of
 from relapet.cli import main
 from relapet.config import load_config
 from relapet.evaluation.uncertainty.conformal import load_calibration
+from relapet.evaluation.uncertainty.positivity import PositivityCalibration
 from relapet.evaluation.uncertainty.voi_tables import measure_vois
 from relapet.imaging.bids import Visit, index_derivative
 from relapet.imaging.grid import GRIDS
@@ -114,16 +114,14 @@ def test_the_table_tells_how_probable_positivity_is(
     assert row["volume"] == pytest.approx(parts["volume"].sum())
     assert row["mean"] == pytest.approx(np.average(parts["mean"], weights=parts["volume"]), rel=1e-5)
     found = load_calibration(RunFolder(tiny_run).calibration).positivity["tau"]
-    assert found.n == 1
     assert found.scale is not None
     width = found.width(row["sd"], 3, averaged=True)
-    expected = stats.t.sf((TAU.positivity.threshold - row["mean"]) / width, df=1)
-    assert row["probability_positive"] == pytest.approx(expected, rel=1e-3)
+    assert row["probability_positive"] == pytest.approx(_of_one(found, row["mean"], width), rel=1e-3)
     assert row["low"] < row["mean"] < row["high"]
     sidecar = json.loads(Visit("01").voi_table(tmp_path, TAU, "synth").with_suffix(".json").read_text())
     assert (sidecar["PositivityComposite"], sidecar["PositivityThreshold"]) == (name, 1.23)
     assert sidecar["probability_positive"]["Description"] == (
-        "Probability that the measured temporal_meta_roi is above 1.23 SUVr, calibrated on 1 validation participants"
+        "Probability that the measured temporal_meta_roi is above 1.23 SUVr, calibrated on 1 validation participant"
     )
 
 
@@ -142,8 +140,16 @@ def test_a_method_without_samples_goes_by_its_residuals(toy_source: Path, tmp_pa
     assert found["tau"].scale is None
     assert synthesize(toy_source, tmp_path / "out", run.path, "--participant-label", "01") == 0
     row = table_of(tmp_path / "out", "01").loc["temporal_meta_roi"]
-    expected = stats.t.sf((1.23 - row["mean"]) / found["tau"].residual_sd, df=found["tau"].n)
+    expected = _of_one(found["tau"], row["mean"], found["tau"].residual_sd)
     assert row["probability_positive"] == pytest.approx(expected, rel=1e-3)
+
+
+def _of_one(found: PositivityCalibration, mean: float, width: float) -> float:
+    """What one validation participant is worth: even odds at their error, in widths, and heavy tails."""
+    (error,) = found.errors
+    beyond = (1.23 - mean) / width - error
+    tail = 0.5 / (1 + abs(beyond))
+    return tail if beyond > 0 else 1 - tail
 
 
 def test_a_tracer_without_threshold_has_no_composite(

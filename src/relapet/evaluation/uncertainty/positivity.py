@@ -1,8 +1,9 @@
 """The probability that a composite lies above its tracer's threshold, made true on the validation participants.
 
-The measured composite is Student's t about that of the mean map, as wide as the samples lie apart times one factor a
-tracer. The factor is what makes the errors of the validation participants as large as is said; t, with as many
-degrees of freedom as there are participants, makes up for how few they are.
+The measured composite lies about that of the mean map as those of the validation participants did, in widths: how far
+the samples lie apart times one factor a tracer. It is a conformal predictive distribution (Vovk et al., Mach Learn
+108:445, 2019, doi:10.1007/s10994-018-5755-8), true whatever the law of the errors: those of amyloid and tau are far
+from symmetric, since what MRI does not show is mostly absent, and large where it is there.
 """
 
 from __future__ import annotations
@@ -16,7 +17,6 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field, model_validator
-from scipy import stats
 
 from relapet.errors import InputError
 from relapet.evaluation.uncertainty.voi_tables import KEYS, PROBABILITY, read_voi_tables
@@ -36,7 +36,8 @@ _LEAST_SHARE = 0.25
 _LEAST_SD_SUVR = 1e-6
 """Keeps the probability defined where every validation participant was predicted exactly."""
 
-Finite = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Error = Annotated[float, Field(allow_inf_nan=False)]
+Width = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
 class PositivityCalibration(BaseModel):
@@ -44,20 +45,27 @@ class PositivityCalibration(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    n: int = Field(ge=1)
-    """Participants."""
-    residual_sd: Finite
+    errors: tuple[Error, ...] = Field(min_length=1)
+    """Measured minus mean map of each participant, in widths, ascending."""
+    residual_sd: Width
     """Root mean square of measured minus mean map, SUVr."""
-    sample_sd: Finite | None = None
+    sample_sd: Width | None = None
     """Root mean square of the SD over samples, SUVr; None where samples do not differ or were not drawn."""
-    scale: Finite | None = None
+    scale: Width | None = None
     """Error of the mean map, over infinitely many samples where it is their mean, in SDs over samples."""
 
     @model_validator(mode="after")
     def _has_both(self) -> Self:
         if (self.sample_sd is None) != (self.scale is None):
             raise ValueError("sample_sd and scale belong together")
+        if list(self.errors) != sorted(self.errors):
+            raise ValueError("errors are not in ascending order")
         return self
+
+    @property
+    def n(self) -> int:
+        """Participants."""
+        return len(self.errors)
 
     def width(self, sd: float, count: int, averaged: bool) -> float:
         """Scale of the measured composite about the mean map's, SUVr.
@@ -66,12 +74,21 @@ class PositivityCalibration(BaseModel):
         """
         if self.sample_sd is None or self.scale is None:
             return max(self.residual_sd, _LEAST_SD_SUVR)
-        variance = _variance(np.array([sd]), self.sample_sd, count)[0]
-        return max(math.sqrt(variance * (self.scale**2 + averaged / count)), _LEAST_SD_SUVR)
+        variance = _variance(np.array([sd]), self.sample_sd, count)
+        return float(_widths(variance, self.scale, count, averaged)[0])
 
     def probability(self, mean: float, width: float, threshold: float) -> float:
-        """Probability that the measured composite lies above ``threshold``; all in SUVr."""
-        return float(stats.t.sf((threshold - mean) / width, df=self.n))
+        """Probability that the measured composite lies above ``threshold``; all in SUVr.
+
+        The i-th of n errors has i / (n + 1) at or below it, between two of them lies a straight line, and beyond the
+        outermost a heavy tail, for nobody was seen there.
+        """
+        error, n = (threshold - mean) / width, self.n
+        beyond = max(self.errors[0] - error, error - self.errors[-1])
+        if beyond > 0:
+            tail = 1 / (1 + beyond) / (n + 1)
+            return tail if error > self.errors[-1] else 1 - tail
+        return 1 - float(np.interp(error, self.errors, np.arange(1, n + 1) / (n + 1)))
 
 
 def _variance(sd: Floats, usual: float, count: int) -> Floats:
@@ -79,6 +96,12 @@ def _variance(sd: Floats, usual: float, count: int) -> Floats:
     if count < 2:
         return np.full(sd.shape, usual**2)
     return (_PRIOR_SAMPLES * usual**2 + (count - 1) * sd**2) / (_PRIOR_SAMPLES + count - 1)
+
+
+def _widths(variance: Floats, scale: float, count: int, averaged: bool) -> Floats:
+    """Of the variance over samples, SUVr squared: the mean of N samples misses that of more by 1 / N of it."""
+    widths: Floats = np.maximum(np.sqrt(variance * (scale**2 + averaged / count)), _LEAST_SD_SUVR)
+    return widths
 
 
 def fit_positivity(pairs: pd.DataFrame, count: int, averaged: bool) -> dict[str, PositivityCalibration]:
@@ -97,16 +120,20 @@ def fit_positivity(pairs: pd.DataFrame, count: int, averaged: bool) -> dict[str,
 
 
 def _fit(rows: pd.DataFrame, count: int, averaged: bool) -> PositivityCalibration:
-    squares = np.square((rows["real_suvr"] - rows["mean"]).to_numpy(np.float64))
-    n, residual_sd = len(rows), math.sqrt(squares.mean())
+    residuals = (rows["real_suvr"] - rows["mean"]).to_numpy(np.float64)
+    residual_sd = math.sqrt(np.square(residuals).mean())
     sd = rows["sd"].to_numpy(np.float64)
     if count < 2 or np.isnan(sd).any() or not (sd > 0).any():
-        return PositivityCalibration(n=n, residual_sd=residual_sd)
+        errors = np.sort(residuals / max(residual_sd, _LEAST_SD_SUVR))
+        return PositivityCalibration(errors=tuple(errors.tolist()), residual_sd=residual_sd)
     usual = math.sqrt(np.square(sd).mean())
-    ratio = float(np.mean(squares / _variance(sd, usual, count)))
-    # The mean of N samples misses that of infinitely many by 1 / N of their variance, which goes with N.
-    share = max(ratio - averaged / count, _LEAST_SHARE * ratio)
-    return PositivityCalibration(n=n, residual_sd=residual_sd, sample_sd=usual, scale=math.sqrt(share))
+    variance = _variance(sd, usual, count)
+    ratio = float(np.mean(np.square(residuals) / variance))
+    scale = math.sqrt(max(ratio - averaged / count, _LEAST_SHARE * ratio))
+    errors = np.sort(residuals / _widths(variance, scale, count, averaged))
+    return PositivityCalibration(
+        errors=tuple(errors.tolist()), residual_sd=residual_sd, sample_sd=usual, scale=scale
+    )
 
 
 def _with_threshold() -> Iterable[TracerSpec]:

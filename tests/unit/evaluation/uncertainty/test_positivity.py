@@ -61,11 +61,11 @@ def test_probabilities_are_true_whatever_the_number_of_samples(
     fitted: int, used: int, averaged: bool
 ) -> None:
     found = fit_positivity(people(4000, fitted, 1, averaged), fitted, averaged)["tau"]
-    test = people(8000, used, 2, averaged)
+    test = people(20000, used, 2, averaged)
     positive = (test["real_suvr"] > THRESHOLD).to_numpy()
     table = reliability_table(stated(found, test, used, averaged), positive)
-    assert (table["n"] > 800).all()
-    np.testing.assert_allclose(table["predicted"], table["observed"], atol=0.035)
+    assert (table["n"] > 2000).all()
+    np.testing.assert_allclose(table["predicted"], table["observed"], atol=0.03)
     # A mean over N samples misses the expected value by spread / sqrt(N) more.
     width = math.hypot(ERROR, SPREAD / math.sqrt(used) if averaged else 0)
     assert np.mean([found.width(sd, used, averaged) for sd in test["sd"]]) == pytest.approx(width, rel=0.04)
@@ -73,7 +73,8 @@ def test_probabilities_are_true_whatever_the_number_of_samples(
 
 def test_the_brier_score_of_a_gaussian_is_the_known_one() -> None:
     table = people(20000, 8, 3, averaged=False)
-    found = PositivityCalibration(n=10**6, residual_sd=ERROR)
+    quantiles = stats.norm.ppf(np.arange(1, 2000) / 2000)
+    found = PositivityCalibration(errors=tuple(quantiles), residual_sd=ERROR)
     probability = stated(found, table, 1, averaged=False)
     positive = (table["real_suvr"] > THRESHOLD).to_numpy()
     called = (table["mean"] > THRESHOLD).to_numpy()
@@ -107,7 +108,38 @@ def test_few_participants_are_worth_less() -> None:
         sure = probability > 0.8
         hits += list(test["real_suvr"][sure] > THRESHOLD)
         said += list(probability[sure])
-    assert np.mean(said) == pytest.approx(np.mean(hits), abs=0.02)
+    assert np.mean(said) == pytest.approx(np.mean(hits), abs=0.025)
+
+
+def test_errors_that_are_not_symmetric_are_met_too() -> None:
+    """Three of four are overestimated by a little, one underestimated by much: amyloid that MRI does not show."""
+    rng = np.random.default_rng(6)
+
+    def skewed(n: int) -> pd.DataFrame:
+        hidden = np.where(rng.random(n) < 0.25, 0.3, -0.1)
+        table = people(n, 8, int(rng.integers(1000)), averaged=False)
+        return table.assign(real_suvr=table["mean"] + hidden + rng.normal(0, 0.02, n))
+
+    found = fit_positivity(skewed(2000), 8, averaged=False)["tau"]
+    test = skewed(8000)
+    table = reliability_table(
+        stated(found, test, 8, averaged=False), (test["real_suvr"] > THRESHOLD).to_numpy()
+    )
+    there = table[table["n"] > 200]
+    assert len(there) >= 3
+    np.testing.assert_allclose(there["predicted"], there["observed"], atol=0.04)
+
+
+def test_the_law_is_that_of_the_errors_with_straight_lines_between_and_tails_beyond() -> None:
+    found = PositivityCalibration(errors=(-1.0, 0.5, 2.0), residual_sd=1.0)
+    at = [found.probability(0.0, 2.0, 2 * error) for error in (-1.0, -0.25, 0.5, 2.0)]
+    assert at == pytest.approx([0.75, 0.625, 0.5, 0.25])
+    assert found.probability(0.0, 1.0, 5.0) == pytest.approx(0.25 / 4)
+    assert found.probability(0.0, 1.0, -4.0) == pytest.approx(1 - 0.25 / 4)
+    alone = PositivityCalibration(errors=(1.0,), residual_sd=1.0)
+    assert alone.probability(0.0, 1.0, 2.0) == pytest.approx(0.25)
+    far = [found.probability(0.0, 1.0, threshold) for threshold in np.linspace(-30, 30, 601)]
+    assert (np.diff(far) < 0).all()
 
 
 def test_without_spread_the_residuals_alone_decide() -> None:
@@ -118,7 +150,8 @@ def test_without_spread_the_residuals_alone_decide() -> None:
     same = fit_positivity(people(500, 8, 4, averaged=False).assign(sd=0.0), 8, averaged=False)["tau"]
     assert same.scale is None
     exact = fit_positivity(table.assign(real_suvr=table["mean"]), 1, averaged=False)["tau"]
-    assert exact.probability(THRESHOLD, exact.width(math.nan, 1, averaged=False), THRESHOLD) == 0.5
+    width = exact.width(math.nan, 1, averaged=False)
+    assert exact.probability(THRESHOLD + 0.1, width, THRESHOLD) > 0.999
 
 
 def test_only_composites_with_a_threshold_are_fitted_one_visit_a_participant() -> None:
@@ -129,9 +162,11 @@ def test_only_composites_with_a_threshold_are_fitted_one_visit_a_participant() -
     assert fit_positivity(twice, 8, averaged=False) == fit_positivity(table, 8, averaged=False)
 
 
-def test_a_scale_without_its_spread_is_refused() -> None:
+def test_numbers_that_do_not_fit_together_are_refused() -> None:
     with pytest.raises(ValidationError, match="belong together"):
-        PositivityCalibration(n=3, residual_sd=0.1, scale=1.0)
+        PositivityCalibration(errors=(0.0,), residual_sd=0.1, scale=1.0)
+    with pytest.raises(ValidationError, match="ascending"):
+        PositivityCalibration(errors=(1.0, 0.0), residual_sd=0.1)
 
 
 def test_bins_hold_their_lower_end_and_the_last_one_both() -> None:
