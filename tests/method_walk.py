@@ -19,6 +19,7 @@ import yaml
 
 from relapet.imaging.bids import Visit
 from relapet.runs import RunFolder
+from relapet.setting_files import compose
 from relapet.tracers import simulated_tracers
 from relapet.training.checkpoint import checkpoints
 from support import TOY_GRID, assert_equal_runs, write_toy_derivative
@@ -58,8 +59,9 @@ class Subject:
             *(f"train.steps={STEPS}", "train.seconds=null", "train.checkpoint_every=2", "train.log_every=1"),
             *("train.precision=32-true", "train.validate_every=4", "sample.steps=2", "sample.count=2"),
         ]
-        text = self.preset.read_text() if isinstance(self.preset, Path) else _packaged(self.preset)
-        method = yaml.safe_load(text)["method"]
+        preset = self.preset
+        content = yaml.safe_load(preset.read_text()) if isinstance(preset, Path) else compose(preset)
+        method = content["method"]
         if "generator" in method:
             single += ["method.generator.channels=[8,8]", "method.generator.residual_blocks=1"]
         if "discriminator" in method:
@@ -67,12 +69,6 @@ class Subject:
         if "adversarial_start" in method:
             single += ["method.adversarial_start=1"]
         return [*given, "--set", *single]
-
-
-def _packaged(name: str) -> str:
-    from relapet.config import presets
-
-    return presets()[name].read_text(encoding="utf-8")
 
 
 def _process(subject: Subject, calls: Sequence[Sequence[str]]) -> subprocess.Popen[str]:
