@@ -30,6 +30,7 @@ def in_half(source: Path, target: Path) -> None:
     if not all(np.isfinite(array).all() for array in halved.values() if array.dtype == np.float16):
         raise SystemExit(f"{source} does not fit into half precision.")
     save_file(halved, target)
+    target.chmod(0o644)  # safetensors makes private files
 
 
 def main() -> None:
@@ -45,10 +46,9 @@ def main() -> None:
         shutil.rmtree(small.path)
     small.weights.mkdir(parents=True)
     names = [path.name for path in run.weights.glob("*_ema.safetensors")]
-    for name in [
-        *names,
-        *(path.name for path in (run.fitted, run.prior, run.training_mean) if path.is_file()),
-    ]:
+    # the linear prior holds the training mean too
+    beside = [run.fitted, run.prior if run.prior.is_file() else run.training_mean]
+    for name in [*names, *(path.name for path in beside if path.is_file())]:
         in_half(run.weights / name, small.weights / name)
     shutil.copy(run.config, small.config)
     manifest = json.loads(run.manifest.read_text())

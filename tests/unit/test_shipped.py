@@ -67,6 +67,7 @@ def test_a_shipped_model_is_small_and_whole(shelf: Path, tiny_run: Path) -> None
     kept = {path.name for path in (shelf / "tiny").iterdir()}
     assert {"config.yaml", "manifest.json", "README.md", "weights"} <= kept
     assert not {"cache", "checkpoint", "log.tsv"} & kept
+    assert RunFolder(shelf / "tiny").read_training_mean()
     assert all("/pet/" in path for path in RunFolder(shelf / "tiny").read_manifest().checksums)
 
 
