@@ -79,7 +79,10 @@ def test_later_settings_lie_over_earlier_ones(tmp_path: Path) -> None:
             "method.name is 'foo'; give one of 'tracer_mean', 'linear', 'regression', 'rela'",
         ),
         ("method=3", "`method` is 3; it is a group of settings"),
-        ("data.grid=5mm", "data.grid is '5mm'; give one of '1mm', '2.5mm', '3mm', '4mm' or '8mm'."),
+        (
+            "data.grid=5mm",
+            "data.grid is '5mm'; give one of '1mm', '2.5mm', '3mm', '4mm' or '8mm' (did you mean '2.5mm'?).",
+        ),
     ],
 )
 def test_a_setting_that_is_wrong_is_told_without_the_checker_s_words(setting: str, sentence: str) -> None:

@@ -69,7 +69,7 @@ def process_visit(raw: RawVisit, names: Names, settings: ImageSettings, say: Say
             details["Pet"][tracer.name] = _pet(tracer, path, raw, names, mri, (settings, say))
         except SubjectError as error:
             problems.append(str(error))
-    removed = _remove_stale(raw, names, {tracer for tracer, _ in raw.pet if tracer.name in details["Pet"]})
+    removed = _remove_stale(raw, names, set(details["Pet"]))
     if not problems:
         details["Seconds"] = round(time.monotonic() - started, 1)
         write_provenance(names, raw, settings, _outputs(raw, names), details)
@@ -94,13 +94,16 @@ def _outputs(raw: RawVisit, names: Names) -> list[Path]:
     return paths
 
 
-def _remove_stale(raw: RawVisit, names: Names, made: Collection[TracerSpec]) -> list[str]:
-    """Delete what an earlier run made of raw images that are gone or cannot be used now; a sentence for each."""
+def _remove_stale(raw: RawVisit, names: Names, made: Collection[str]) -> list[str]:
+    """Delete what an earlier run made of raw images that are gone or cannot be used now; a sentence for each.
+
+    ``made``: names of the tracers that this run made maps of.
+    """
     visit, root = raw.visit, names.root
     stale = {
         t.name: [visit.pet(root, t), names.pet_to_t1w(t), names.picture(f"4pet{t.label}")]
         for t in load_tracers().values()
-        if t.name not in {tracer.name for tracer in made}
+        if t.name not in made
     }
     if raw.flair is None:
         stale["FLAIR"] = [visit.flair(root), names.flair_to_t1w, names.picture("3flair")]

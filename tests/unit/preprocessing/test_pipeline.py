@@ -210,7 +210,7 @@ def test_what_raw_data_no_longer_give_goes_and_is_told(tmp_path, monkeypatch):
     monkeypatch.setattr(f"{module}._draw_mri", lambda *given: None)
     monkeypatch.setattr(f"{module}.write_provenance", lambda *given: None)
     said = []
-    messages = SimpleNamespace(warn=said.append, track=Silent().track)
+    messages = SimpleNamespace(warn=said.append, track=Silent().track, say=Silent().say)
     outcome = preprocess(raw, out, CONFIG, messages=messages)
     assert outcome.done == ("sub-01",)
     assert all(path.is_file() for path in kept)
