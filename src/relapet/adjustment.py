@@ -20,7 +20,7 @@ from relapet.imaging.bids import VisitFiles
 from relapet.imaging.derivatives import index_measured
 from relapet.imaging.measured import load_measured
 from relapet.imaging.nifti import load_volume
-from relapet.imaging.template import load_atlas
+from relapet.imaging.template import load_atlas, load_template
 from relapet.imaging.template_space import ReadyImages, bring_to_grid
 from relapet.locks import locked
 from relapet.messages import Messages
@@ -44,9 +44,9 @@ class _Seen:
     """What one tracer's validation scans say; a row a scan, a column a region."""
 
     gained: float = 0.0
-    """Sum over voxels of what the model adds times what the prior leaves."""
+    """Sum over the template's brain of what the model adds times what the prior leaves."""
     added: float = 0.0
-    """Sum over voxels of the square of what the model adds."""
+    """Sum over the template's brain of the square of what the model adds."""
     left: list[Floats] = field(default_factory=list)
     """Regional means of measured minus prior, SUVr."""
     told: list[Floats] = field(default_factory=list)
@@ -125,8 +125,10 @@ def _add(facts: _Seen, ready: ReadyImages, made: Synthesis, prior: Volume, measu
 
     assert made.expected is not None
     added, left = made.expected - prior, measured - prior
-    facts.gained += float((added * left)[ready.mask].sum(dtype=np.float64))
-    facts.added += float(np.square(added)[ready.mask].sum(dtype=np.float64))
+    # where maps are judged: beyond the template's brain a network has more to add, and that must not decide
+    brain = load_template(ready.grid).brain
+    facts.gained += float((added * left)[brain].sum(dtype=np.float64))
+    facts.added += float(np.square(added)[brain].sum(dtype=np.float64))
     facts.left.append(regional(left))
     facts.told.append(regional(added))
     facts.variance.append(np.var([regional(volume) for volume in made.samples], axis=0, ddof=1))

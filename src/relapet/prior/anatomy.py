@@ -13,6 +13,9 @@ from relapet.imaging.grid import Grid
 from relapet.imaging.template import load_atlas, load_template
 from relapet.types import Labels, Mask, Volume
 
+_RIM_MM = 6.0
+"""Width of the rim: without it, a model of what the prior leaves would learn the rim first."""
+
 
 @dataclass(frozen=True)
 class Anatomy:
@@ -24,8 +27,13 @@ class Anatomy:
 
     @classmethod
     def of_grid(cls, grid: Grid) -> Anatomy:
-        """The template's brain and the Desikan-Killiany regions on a grid."""
-        return cls(load_template(grid).brain, load_atlas(grid).labels, grid.voxel_size)
+        """The template's brain with a rim that other brains reach into, and the Desikan-Killiany regions on a grid."""
+        template, steps = load_template(grid), max(1, round(_RIM_MM / grid.voxel_size))
+        return cls(
+            ndimage.binary_dilation(template.brain, iterations=steps),
+            load_atlas(grid).labels,
+            grid.voxel_size,
+        )
 
     @cached_property
     def by_region(self) -> npt.NDArray[np.intp]:
