@@ -27,8 +27,9 @@ import yaml
 from pydantic import ValidationError
 from safetensors import SafetensorError
 from safetensors.numpy import load_file as load_arrays
-from safetensors.numpy import save_file as save_arrays
-from safetensors.torch import load_file, save_file
+from safetensors.numpy import save as save_arrays
+from safetensors.torch import load_file
+from safetensors.torch import save as save_tensors
 from torch import Tensor
 
 from relapet.errors import InputError
@@ -258,13 +259,18 @@ class RunFolder:
 
 def _write_arrays(path: Path, arrays: Mapping[str, npt.NDArray[np.generic]]) -> None:
     # safetensors writes the memory as it lies: an array in Fortran order would come back scrambled.
-    with atomic_path(path) as temporary:
-        save_arrays({name: np.ascontiguousarray(array) for name, array in arrays.items()}, temporary)
+    content = save_arrays({name: np.ascontiguousarray(array) for name, array in arrays.items()})
+    _write_bytes(path, content)
 
 
 def _write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    _write_bytes(path, save_tensors({name: tensor.cpu().contiguous() for name, tensor in tensors.items()}))
+
+
+def _write_bytes(path: Path, content: bytes) -> None:
+    # Not by the library's own writer: it makes a temporary file of its own, which stays where the process is killed.
     with atomic_path(path) as temporary:
-        save_file({name: tensor.cpu().contiguous() for name, tensor in tensors.items()}, temporary)
+        temporary.write_bytes(content)
 
 
 def _read_tensors(path: Path, load: Any) -> Any:

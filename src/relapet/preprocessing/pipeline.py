@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -17,6 +18,7 @@ from relapet.files import (
     prepare_output_folder,
     read_json,
     refuse_inside,
+    remove_unfinished,
     require_empty_or_own,
     write_json,
     write_text,
@@ -129,8 +131,12 @@ def preprocess(
     messages.say(f"{counted(len(visits), 'visit')}; what is done to each is told in {out / 'logs'}.")
     _tell_of_others(out, {visit.subject for visit in all_visits}, bids, messages)
     results: dict[str, VisitResult] = {}
-    with messages.track("preprocess", len(visits)) as advance:
-        for result in _each(visits, Path(bids), out, config):
+    with (
+        messages.track("preprocess", len(visits)) as advance,
+        _clean_when_stopped(out),
+        closing(_each(visits, Path(bids), out, config)) as each,
+    ):
+        for result in each:
             results[result.visit] = result
             for warning in result.warnings:
                 messages.warn(warning)
@@ -147,6 +153,16 @@ def preprocess(
     )
 
 
+@contextmanager
+def _clean_when_stopped(out: Path) -> Iterator[None]:
+    """Processes that are killed with the work leave unfinished files in the output folder, too."""
+    try:
+        yield
+    except BaseException:
+        remove_unfinished(out)
+        raise
+
+
 def _tell_of_others(out: Path, subjects: set[str], bids: Path, messages: Messages) -> None:
     """Warn of participants of earlier runs whose raw scans are gone: they may be of another data set, so they stay."""
     held = {path.name.removeprefix("sub-") for path in out.glob("sub-*") if path.is_dir()}
@@ -157,7 +173,7 @@ def _tell_of_others(out: Path, subjects: set[str], bids: Path, messages: Message
         )
 
 
-def _each(visits: list[Visit], bids: Path, out: Path, config: PreprocessConfig) -> Iterator[VisitResult]:
+def _each(visits: list[Visit], bids: Path, out: Path, config: PreprocessConfig) -> Generator[VisitResult]:
     def killed(index: int) -> VisitResult:
         stem = visits[index].stem
         mend = "use a smaller `n_procs`" if config.n_procs > 1 else "use a machine with more"
