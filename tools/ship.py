@@ -46,8 +46,7 @@ def main() -> None:
         shutil.rmtree(small.path)
     small.weights.mkdir(parents=True)
     names = [path.name for path in run.weights.glob("*_ema.safetensors")]
-    # the linear prior holds the training mean too
-    beside = [run.fitted, run.prior if run.prior.is_file() else run.training_mean]
+    beside = (run.fitted, run.prior, run.training_mean)
     for name in [*names, *(path.name for path in beside if path.is_file())]:
         in_half(run.weights / name, small.weights / name)
     shutil.copy(run.config, small.config)

@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from relapet import shipped
+from relapet import api, shipped
 from relapet.cli import main
+from relapet.config import load_config
 from relapet.errors import InputError
 from relapet.imaging.bids import index_derivative
 from relapet.imaging.nifti import load_volume
@@ -21,17 +22,22 @@ from relapet.synthesis.synthesizer import Synthesizer
 SHIP = Path(__file__).parents[2] / "tools" / "ship.py"
 
 
-@pytest.fixture
-def shelf(tiny_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A shelf with the tiny run on it, packed as shipped models are."""
+def pack(run: Path, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Put a run on a shelf, packed as shipped models are; the shelf."""
     card = tmp_path / "card.md"
     card.write_text("# A tiny model, for tests\n")
     monkeypatch.setattr(
-        sys, "argv", [str(SHIP), str(tiny_run), str(tmp_path / "models" / "tiny"), "--card", str(card)]
+        sys, "argv", [str(SHIP), str(run), str(tmp_path / "models" / name), "--card", str(card)]
     )
     runpy.run_path(str(SHIP), run_name="__main__")
     monkeypatch.setattr(shipped, "_MODELS", tmp_path / "models")
     return tmp_path / "models"
+
+
+@pytest.fixture
+def shelf(tiny_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A shelf with the tiny run on it."""
+    return pack(tiny_run, "tiny", tmp_path, monkeypatch)
 
 
 def test_a_shipped_model_goes_by_its_name(
@@ -57,6 +63,21 @@ def test_a_shipped_model_goes_by_its_name(
     for a, b in zip(small, large, strict=True):
         np.testing.assert_allclose(a, b, atol=0.02)  # SUVr, by half precision
         assert a.any()
+
+
+def test_a_model_with_a_linear_prior_is_shipped_whole(
+    toy_source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = load_config("linear", settings=("train.seconds=null", "data.test_fraction=0.2"))
+    run = api.train(config, toy_source, tmp_path / "run")
+    shelf = pack(run.path, "line", tmp_path, monkeypatch)
+    assert {path.name for path in (shelf / "line" / "weights").iterdir()} == {
+        path.name for path in run.weights.iterdir()
+    }
+    call = ["--participant-label", "01", "--quiet"]
+    out = tmp_path / "out"
+    assert main(["synthesize", str(toy_source), str(out), "participant", "--model", "line", *call]) == 0
+    assert any(files.pet for files in index_derivative(out, "synth"))
 
 
 def test_a_shipped_model_is_small_and_whole(shelf: Path, tiny_run: Path) -> None:

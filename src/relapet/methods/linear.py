@@ -27,7 +27,7 @@ class LinearConfig(MethodConfig):
 
 
 class Linear(Method):
-    """Closed-form regression: a ridge at each voxel on local MRI, and a kernel ridge over participants."""
+    """Closed-form regression: a ridge at each voxel on local MRI, and a ridge over participants on the whole of it."""
 
     Config = LinearConfig
     random = False

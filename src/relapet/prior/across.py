@@ -37,8 +37,8 @@ def fit_standard(features: Singles) -> Standard | None:
     """What makes subjects' features ``(n, P)`` scores of mean square length 1; None where all are alike."""
     if not features.shape[1]:
         return None
-    centre = features.mean(axis=0)
-    spread = np.sqrt(features.var(axis=0) + _FLOOR**2 * features.var(axis=0).mean())
+    centre, variance = features.mean(axis=0), features.var(axis=0)
+    spread = np.sqrt(variance + _FLOOR**2 * variance.mean())
     if not spread.any():
         return None
     length = np.sqrt(np.square((features - centre) / spread).sum(axis=1).mean())

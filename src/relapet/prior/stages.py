@@ -131,7 +131,8 @@ def _weigh(
 ) -> None:
     """Choose each stage's ridge over subjects by its remainders at every ``every``-th voxel."""
     stages = [(fit.standard, tracer, stage) for fit in fits for tracer, stage in fit.tracers.items()]
-    some = [np.zeros((len(stage.rows), _share(samples, every)), dtype=np.float32) for _, _, stage in stages]
+    judged = len(range(0, samples.geometry.lattice.voxels, every))
+    some = [np.zeros((len(stage.rows), judged), dtype=np.float32) for _, _, stage in stages]
     place = [{i: row for row, i in enumerate(stage.rows)} for _, _, stage in stages]
     for i in data.members:
         sample, fold = samples.get(i), int(data.fold_of[i])
@@ -139,18 +140,19 @@ def _weigh(
             if standard is not None and i in place[k]:
                 some[k][place[k][i]] = _remainder(sample, stage.inner[fold], data.inputs, tracer)[::every]
         tick()
+    known: dict[tuple[int, ...], tuple[npt.NDArray[np.float32], Floats, Floats]] = {}
     for (standard, _, stage), seen in zip(stages, some, strict=True):
         if standard is None or not stage.rows:
             continue
-        scores = standard.scores(whole[np.isin(data.members, stage.rows)])
-        values, vectors = principal(scores)
+        # tracers that the same people have share their eigenvectors, which cost the most
+        key = (id(standard), *stage.rows)
+        if key not in known:
+            scores = standard.scores(whole[np.isin(data.members, stage.rows)])
+            known = {key: (scores, *principal(scores))}
+        scores, values, vectors = known[key]
         penalty = choose_strength(values, vectors, seen, data.fold_of[stage.rows], config.across)
         if penalty is not None:
             stage.weights = weigh(scores, values, vectors, seen, penalty, config.components)
-
-
-def _share(samples: Samples, every: int) -> int:
-    return len(range(0, samples.geometry.lattice.voxels, every))
 
 
 def _remainder(sample: Sample, local: LocalFit, inputs: Inputs, tracer: str) -> npt.NDArray[np.float32]:

@@ -45,6 +45,8 @@ def warn_of_trained_on(
 ) -> None:
     """Say how many participants are those that the model was trained or validated on, as their MRI's bytes show."""
     checksums = set(synthesizer.manifest.checksums.values())
+    if not checksums:  # imported weights: nothing is known to compare with
+        return
     everyone, seen = {visit.subject for visit in visits}, set()
     for visit in visits:
         try:

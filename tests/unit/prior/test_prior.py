@@ -10,6 +10,7 @@ from safetensors.numpy import load, save
 
 from relapet.errors import InputError
 from relapet.imaging.grid import GRIDS
+from relapet.imaging.template import load_template
 from relapet.prior.across import fit_standard, principal, weigh
 from relapet.prior.anatomy import Anatomy, Lattice
 from relapet.prior.config import PriorConfig
@@ -381,6 +382,13 @@ def test_features_on_a_lattice_are_those_of_the_grid() -> None:
     everywhere = local_features(images, (1, 5, 9))
     on_lattice = local_features(images, (1, 5, 9), lattice)
     np.testing.assert_allclose(on_lattice, [lattice.sample(feature) for feature in everywhere], atol=1e-5)
+
+
+def test_the_prior_reaches_over_the_rim_of_the_template() -> None:
+    for grid in (GRIDS["4mm"], GRIDS["8mm"]):
+        brain, template = Anatomy.of_grid(grid).brain, load_template(grid).brain
+        assert brain[template].all()
+        assert 1.05 < brain.sum() / template.sum() < 1.6
 
 
 def test_quantiles_by_region_are_those_of_numpy() -> None:
