@@ -13,6 +13,7 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
+from relapet.model.centre import Centre, CentreFinder
 from relapet.model.diffusion import scaled_linear_schedule
 from relapet.model.discriminator import Discriminator, DiscriminatorConfig
 from relapet.model.generator import Generator, GeneratorConfig
@@ -78,6 +79,11 @@ class RelaConfig(MethodConfig):
         description="share of training volumes at pure noise of which nothing is shown: one call then gives the "
         "conditional mean (shaped noise)",
     )
+    centred: bool = Field(
+        False,
+        description="show the network also how MRI and prior differ from their training means: what is a person's own "
+        "is small beside what all brains share (shaped noise, all tracers)",
+    )
     regional_weight: float = Field(0, ge=0, description="weight of the error over 24 mm cubes (shaped noise)")
     target_weight: float = Field(1.0, ge=0, description="weight of the prediction's squared error (L_noise)")
     image_weight: float = Field(1.0, ge=0, description="weight of L_image, the L1 on the clean prediction")
@@ -98,6 +104,8 @@ class RelaConfig(MethodConfig):
             raise ValueError(f"residual_sd needs prediction: x0, not {self.prediction}")
         if self.noise == "white" and (self.mean_share or self.regional_weight):
             raise ValueError("mean_share and regional_weight need noise: shaped")
+        if self.centred and (self.noise == "white" or self.tracers == "one"):
+            raise ValueError("centred needs noise: shaped and tracers: all")
         if self.noise == "shaped" and (self.residual_sd or self.prediction != "x0"):
             raise ValueError("noise: shaped preconditions by itself; leave prediction and residual_sd out")
         return self
@@ -111,6 +119,14 @@ class RelaConfig(MethodConfig):
     def priors(self) -> tuple[str, ...]:
         """Noise of the shape of what a prior leaves needs one."""
         return ("mean", "linear") if self.noise == "shaped" else ("none", "mean", "linear")
+
+
+_CENTRE = "centre"
+"""What the names of the training means begin with among what was fitted."""
+
+
+def _parts(found: Mapping[str, Tensor], start: str) -> dict[str, Tensor]:
+    return {name.partition(".")[2]: t for name, t in found.items() if name.startswith(f"{start}.")}
 
 
 @dataclass(frozen=True)
@@ -138,25 +154,33 @@ class Rela(Method):
         self.config, self.facts, self.targets = config, facts, config.tracers
         self.schedule = scaled_linear_schedule(config.timesteps, config.beta_first, config.beta_last)
         self.noise: dict[int, NoiseShape] = {}
+        self.centre: Centre | None = None
         self.parametrisation = (
             Remainder(self.schedule, "x0", self.noise)
             if config.noise == "shaped"
             else parametrised(self.schedule, config.prediction, facts.prior, config.residual_sd)
         )
-        self.networks = nn.ModuleDict({"generator": Generator(config.generator, facts, self.targets)})
+        generator = Generator(config.generator, facts, self.targets, own=config.centred)
+        self.networks = nn.ModuleDict({"generator": generator})
         if config.adversarial_weight > 0:
             self.networks["discriminator"] = Discriminator(config.discriminator, facts)
 
     def fit(self, training: Iterable[Batch]) -> None:
-        """Find the shape of what the prior leaves."""
-        if self.config.noise == "shaped":
-            self.noise.update(noise_of_remainders(training, self.facts.voxel_mm))
+        """Find the shape of what the prior leaves, and what MRI and prior are on average."""
+        if self.config.noise == "white":
+            return
+        finder = CentreFinder()
+        self.noise.update(noise_of_remainders(finder.watch(training), self.facts.voxel_mm))
+        if self.config.centred:
+            self.centre = finder.found()
 
     def fitted(self) -> dict[str, Tensor]:
-        """The noise's shape of each tracer, by its index."""
-        shapes = {index: shape.to_tensors() for index, shape in self.noise.items()}
+        """The noise's shape of each tracer, by its index, and the training means."""
+        shapes = {str(index): shape.to_tensors() for index, shape in self.noise.items()}
+        if self.centre is not None:
+            shapes[_CENTRE] = self.centre.to_tensors()
         return {
-            f"{index}.{name}": tensor for index, found in shapes.items() for name, tensor in found.items()
+            f"{start}.{name}": tensor for start, found in shapes.items() for name, tensor in found.items()
         }
 
     def load_fitted(self, found: Mapping[str, Tensor]) -> None:
@@ -164,9 +188,18 @@ class Rela(Method):
         if self.config.noise == "white":
             super().load_fitted(found)
             return
-        for index in sorted({name.partition(".")[0] for name in found}):
-            parts = {name.partition(".")[2]: t for name, t in found.items() if name.startswith(f"{index}.")}
+        if self.config.centred:
+            self.centre = Centre.from_tensors(_parts(found, _CENTRE), self.facts.shape)
+        for index in sorted({name.partition(".")[0] for name in found} - {_CENTRE}):
+            parts = _parts(found, index)
             self.noise[int(index)] = NoiseShape.from_tensors(parts, self.facts.shape, self.facts.voxel_mm)
+
+    def _network(self, x_t: Tensor, t: Tensor, condition: Condition) -> Tensor:
+        """The generator, shown also what is a person's own where it is to be."""
+        if self.centre is not None:
+            condition = self.centre.shown(condition)
+        output: Tensor = self.networks["generator"](x_t, t, condition)
+        return output
 
     def phases(self) -> list[Phase]:
         """The critic first, then the generator on the same clean prediction."""
@@ -197,7 +230,7 @@ class Rela(Method):
         x_0 = form.walked(batch.pet, condition)
         # In place of a tracer that is not there, or not shown, stands noise alone: no -1 may pose as its PET.
         x_t = torch.where(there[:, :, None, None, None], self.schedule.mix(x_0, eps, t), eps)
-        prediction = form.predict(self.networks["generator"], x_t, t, condition)
+        prediction = form.predict(self._network, x_t, t, condition)
         x0_hat = form.finished(form.clean(prediction, x_t, t, condition), condition)
         target = form.target(x_0, eps, t, condition)
         return _Step(batch, self._weight(batch), target, prediction, x0_hat, t, step)
@@ -277,7 +310,7 @@ class Rela(Method):
     def _clean(self, x_t: Tensor, t: Tensor, condition: Condition) -> Tensor:
         """The PET in [-1, 1]."""
         form = self.parametrisation
-        prediction = form.predict(self.networks["generator"], x_t, t, condition)
+        prediction = form.predict(self._network, x_t, t, condition)
         return form.finished(form.clean(prediction, x_t, t, condition), condition)
 
     def sample(

@@ -62,12 +62,16 @@ class Generator(nn.Module):
     tracer at a time (K = 1, as published) the tracer is embedded; for all at once each has a channel of its own.
     """
 
-    def __init__(self, config: GeneratorConfig, facts: DataFacts, targets: Targets = "one") -> None:
+    def __init__(
+        self, config: GeneratorConfig, facts: DataFacts, targets: Targets = "one", own: bool = False
+    ) -> None:
+        """``own``: whether conditions carry `Condition.own`."""
         super().__init__()
         self.config = config
         count = facts.tracers if targets == "all" else 1
         self.embedded = targets == "one"
-        channels = count + 2 + (count if facts.prior else 0)
+        known = 2 + (count if facts.prior else 0)
+        channels = count + known * (2 if own else 1)
         self.head = _Head(_HEAD_CHANNELS + channels, count) if config.packed else None
         attention = config.attention == "lowest"
         levels = len(config.channels)
