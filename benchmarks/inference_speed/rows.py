@@ -18,11 +18,13 @@ from relapet.data.volumes import suvr_to_model
 from relapet.hardware import has_fast_bfloat16
 from relapet.imaging.grid import Grid
 from relapet.methods import build_method
+from relapet.model.generator import keep_generators_in
 from relapet.model.interface import Condition, DataFacts, Draws, Method
 from relapet.model.samplers import SAMPLERS
 from relapet.run_contents import tracer_slots
 from relapet.setting_files import compose
 from relapet.synthesis.sample_config import SampleConfig
+from relapet.synthesis.synthesizer import batches
 from relapet.tracers import simulated_tracers
 
 RELEASE_CALLS = 1000
@@ -153,6 +155,8 @@ class PresetWork:
         method.networks.eval()
         half = settings.get("train", {}).get("precision") in ("auto", "bf16-mixed")
         precision = "bfloat16" if half and has_fast_bfloat16(device) else "float32"
+        if precision == "bfloat16":
+            keep_generators_in(method.networks, torch.bfloat16)
         wanted = indices if method.targets == "all" else indices[:1]
         return cls(method, grid, device, precision, prior, made_up.mri(grid), wanted)
 
@@ -179,9 +183,12 @@ class PresetWork:
             found.append(mean)
         if settings is not None:
             told = replace(condition, mean=mean)
-            for seed in range(settings.count):
-                draws = Draws((torch.Generator().manual_seed(seed),))
-                found.append(self._within(lambda draws=draws: self.method.sample(told, settings, draws)))
+            for seeds in batches(range(settings.count), self.grid.shape, self.device):
+                draws, many = (
+                    Draws(tuple(torch.Generator().manual_seed(s) for s in seeds)),
+                    told.repeated(len(seeds)),
+                )
+                found.append(self._within(lambda c=many, draws=draws: self.method.sample(c, settings, draws)))
         return torch.cat(found).float().cpu().numpy()
 
     def _within(self, work: Callable[[], Tensor | None]) -> Tensor | None:
@@ -228,7 +235,7 @@ def fast(grid: Grid, device: torch.device, steps: int = 0, count: int = 0) -> Wo
     maps = f"mean of {len(work.tracers)} tracers"
     if steps:
         settings = SampleConfig(**{**compose("fast")["sample"], "steps": steps, "count": count})
-        calls += count * SAMPLERS[settings.sampler].calls(steps)
+        calls += count * (SAMPLERS[settings.sampler].calls(steps) - work.method.knows_start)
         maps += f", {count} sample{'s' * (count > 1)}"
     volume = lambda: work.maps(settings)  # noqa: E731
     return Work(calls, maps, work.precision, work.call(), volume, work.flops("fast"))

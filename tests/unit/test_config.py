@@ -41,7 +41,7 @@ def test_each_difference_of_fast_from_paper_is_a_setting_of_its_own() -> None:
     changed = differences(paper, fast)
     assert set(changed) == {
         *(f"method.generator.{key}" for key in ("attention", "residual_blocks", "packed", "channels")),
-        *(*BASIS, "method.tracers", "method.image_weight"),
+        *(*BASIS, "method.start_at_mean", "method.tracers", "method.image_weight"),
         *(f"method.discriminator.{key}" for key in ("kind", "channels", "layers")),
         *("method.adversarial_weight", "method.discriminator_lr_ratio", "method.discriminator_betas"),
         *("data.augment.flip_probability", "train.lr", "train.lr_schedule", "train.lr_warmup"),

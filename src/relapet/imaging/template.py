@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import csv
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -27,14 +27,44 @@ _TEMPLATE = "mni_icbm152_{}_tal_nlin_sym_09a_converted.nii.gz"
 
 @dataclass(frozen=True)
 class Template:
-    """Template images on one grid: T1 in arbitrary units, tissue fractions in [0, 1], brain mask."""
+    """Template images on one grid, each read when it is first asked for."""
 
     grid: Grid
-    t1: Volume
-    grey: Volume
-    white: Volume
-    csf: Volume
-    brain: Mask
+
+    @property
+    def t1(self) -> Volume:
+        """T1 of the brain, arbitrary units."""
+        return self._t1_and_brain[0]
+
+    @cached_property
+    def brain(self) -> Mask:
+        """The brain, its fluid included, as a mask."""
+        return self._t1_and_brain[1] > 0.5
+
+    @cached_property
+    def grey(self) -> Volume:
+        """Fraction of grey matter."""
+        return resample_to_grid(_nilearn_image("gm"), self.grid) / np.float32(255)
+
+    @cached_property
+    def white(self) -> Volume:
+        """Fraction of white matter."""
+        return resample_to_grid(_nilearn_image("wm"), self.grid) / np.float32(255)
+
+    @cached_property
+    def csf(self) -> Volume:
+        """Fraction of fluid: brain minus grey minus white."""
+        left = self._t1_and_brain[1] - self.grey - self.white
+        return np.clip(left, 0, 1).astype(np.float32)
+
+    @cached_property
+    def _t1_and_brain(self) -> tuple[Volume, Volume]:
+        """T1, and the fraction of brain."""
+        t1 = _nilearn_image("t1")
+        # The packaged T1 is brain-only; holes (dark CSF) belong to the brain.
+        brain = ndimage.binary_fill_holes(ndimage.binary_closing(np.asarray(t1.dataobj) > 0, iterations=2))
+        fraction = nib.Nifti1Image(brain.astype(np.float32), t1.affine)
+        return resample_to_grid(t1, self.grid), resample_to_grid(fraction, self.grid)
 
 
 def _package_folder(package: str) -> Path:
@@ -52,17 +82,8 @@ def _nilearn_image(kind: str) -> nib.Nifti1Image:
 
 @lru_cache(maxsize=4)
 def load_template(grid: Grid) -> Template:
-    """The template on a grid. CSF is brain minus grey minus white."""
-    t1, grey, white = (_nilearn_image(kind) for kind in ("t1", "gm", "wm"))
-    # The packaged T1 is brain-only; holes (dark CSF) belong to the brain.
-    brain = ndimage.binary_fill_holes(ndimage.binary_closing(np.asarray(t1.dataobj) > 0, iterations=2))
-    brain_image = nib.Nifti1Image(brain.astype(np.float32), t1.affine)
-    t1_grid = resample_to_grid(t1, grid)
-    grey_grid = resample_to_grid(grey, grid) / np.float32(255)
-    white_grid = resample_to_grid(white, grid) / np.float32(255)
-    brain_fraction = resample_to_grid(brain_image, grid)
-    csf_grid = np.clip(brain_fraction - grey_grid - white_grid, 0, 1).astype(np.float32)
-    return Template(grid, t1_grid, grey_grid, white_grid, csf_grid, brain_fraction > 0.5)
+    """The template on a grid, read once."""
+    return Template(grid)
 
 
 @dataclass(frozen=True)

@@ -80,18 +80,18 @@ def bring_to_grid(
             f"(at least {_MIN_INSIDE:.0%} and {_MIN_COVERED:.0%} are usual), so its affine is not that of MNI "
             "space; run relapet preprocess on the raw scans."
         )
-    reference = t1w if t1w is not None else flair
+    on_grid = [None if image is None else resample_to_grid(image, grid) for image in (t1w, flair)]
+    shown = next(volume for volume in on_grid if volume is not None)
     try:
-        fit = fit_extent(resample_to_grid(reference, grid), brain, grid)
+        fit = fit_extent(shown, brain, grid)
     except ValueError as error:
         raise SubjectError(f"{name}: {error}; check the image and its mask.") from error
-
-    def resampled(image: nib.Nifti1Image | None) -> Volume | None:
-        return None if image is None else resample_to_grid(_moved(image, fit), grid)
-
-    return ReadyImages(
-        resampled(t1w), resampled(flair), resample_to_grid(_moved(binary, fit), grid) > 0.5, grid, fit
-    )
+    if not np.array_equal(fit, np.eye(4)):
+        on_grid = [
+            None if image is None else resample_to_grid(_moved(image, fit), grid) for image in (t1w, flair)
+        ]
+        brain = resample_to_grid(_moved(binary, fit), grid) > 0.5
+    return ReadyImages(on_grid[0], on_grid[1], brain, grid, fit)
 
 
 def fit_extent(image: Volume, brain: Mask, grid: Grid) -> Affine:

@@ -84,6 +84,11 @@ class RelaConfig(MethodConfig):
         description="show the network also how MRI and prior differ from their training means: what is a person's own "
         "is small beside what all brains share (shaped noise, all tracers)",
     )
+    start_at_mean: bool = Field(
+        False,
+        description="with mean_share: take the conditional mean for what the network would say of pure noise, a call "
+        "fewer a sample",
+    )
     regional_weight: float = Field(0, ge=0, description="weight of the error over 24 mm cubes (shaped noise)")
     target_weight: float = Field(1.0, ge=0, description="weight of the prediction's squared error (L_noise)")
     image_weight: float = Field(1.0, ge=0, description="weight of L_image, the L1 on the clean prediction")
@@ -299,6 +304,11 @@ class Rela(Method):
         """Where training showed nothing at times."""
         return self.config.mean_share > 0
 
+    @property
+    def knows_start(self) -> bool:
+        """Where the mean is known and is to stand for the answer to pure noise."""
+        return self.gives_mean and self.config.start_at_mean
+
     def expected(self, condition: Condition) -> Tensor | None:
         """One call at t = T - 1 with nothing shown, which training makes the conditional mean."""
         if not self.gives_mean:
@@ -325,8 +335,15 @@ class Rela(Method):
             if centre is None:
                 return form.walked(self._clean(x_t, t, condition), condition)
             signal, _ = self.schedule.signal_and_noise(t, x_t)
-            return form.walked(self._clean(x_t + signal * centre, t, condition), condition) - centre
+            if starts:
+                starts.clear()
+                # In noise of its own covariance about the mean that is what x_t tells: next to nothing.
+                clean = form.finished(signal * x_t + centre, condition)
+            else:
+                clean = self._clean(x_t + signal * centre, t, condition)
+            return form.walked(clean, condition) - centre
 
+        starts = [True] * self.knows_start
         walk = walk_of(settings)
         x_0 = walk(denoise, self.schedule, lambda: form.fresh(draws, condition), settings.steps, on_step)
         return form.finished(x_0 if centre is None else x_0 + centre, condition)

@@ -72,6 +72,8 @@ class Generator(nn.Module):
         self.embedded = targets == "one"
         known = 2 + (count if facts.prior else 0)
         channels = count + known * (2 if own else 1)
+        self.kept: torch.dtype | None = None
+        """See `keep_generators_in`."""
         self.head = _Head(_HEAD_CHANNELS + channels, count) if config.packed else None
         attention = config.attention == "lowest"
         levels = len(config.channels)
@@ -109,12 +111,28 @@ class Generator(nn.Module):
             )
         inputs = torch.cat([x_t, condition.known()], dim=1).contiguous(memory_format=torch.channels_last_3d)
         labels = condition.tracer[:, 0] if self.embedded else None
+        if self.kept is None:
+            return _single(self._output(inputs, t, labels))
+        with torch.autocast(inputs.device.type, enabled=False):
+            return _single(self._output(inputs.to(self.kept), t, labels))
+
+    def _output(self, inputs: Tensor, t: Tensor, labels: Tensor | None) -> Tensor:
         if self.head is None:
             output: Tensor = self.unet(inputs, timesteps=t, class_labels=labels)
-        else:
-            coarse = self.unet(packed(inputs), timesteps=t, class_labels=labels)
-            output = self.head(torch.cat([unpacked(coarse), inputs], dim=1))
-        return output.float() if output.dtype in (torch.float16, torch.bfloat16) else output
+            return output
+        coarse = self.unet(packed(inputs), timesteps=t, class_labels=labels)
+        return self.head(torch.cat([unpacked(coarse), inputs], dim=1))  # type: ignore[no-any-return]
+
+
+def keep_generators_in(networks: nn.Module, dtype: torch.dtype) -> None:
+    """Keep the weights of every generator in half precision and compute in it, whatever autocast says: for synthesis.
+
+    Autocast casts each weight anew at every call, and on a GPU takes every normalisation back to float32.
+    """
+    for module in networks.modules():
+        if isinstance(module, Generator):
+            module.to(dtype)
+            module.kept = dtype
 
 
 class _Head(nn.Module):
@@ -141,6 +159,10 @@ def unpacked(volumes: Tensor) -> Tensor:
     """The inverse of `packed`."""
     fine: Tensor = rearrange(volumes, "b (c i j k) x y z -> b c (x i) (y j) (z k)", i=2, j=2, k=2)
     return fine
+
+
+def _single(output: Tensor) -> Tensor:
+    return output.float() if output.dtype in (torch.float16, torch.bfloat16) else output
 
 
 def _recomputed(forward: Callable[..., Tensor]) -> Callable[..., Tensor]:

@@ -65,6 +65,15 @@ class Condition:
         there = [volume for volume in (self.mri, self.prior, self.own) if volume is not None]
         return torch.cat(there, dim=1) if len(there) > 1 else self.mri
 
+    def repeated(self, count: int) -> Condition:
+        """The condition of one person, for so many volumes of theirs; nothing is copied."""
+
+        def many(volumes: Tensor) -> Tensor:
+            return volumes.expand(count, *volumes.shape[1:])
+
+        prior, mean = (None if volumes is None else many(volumes) for volumes in (self.prior, self.mean))
+        return Condition(many(self.mri), prior, many(self.tracer), mean)
+
     def volumes(self) -> Tensor:
         """Zeros of the shape of the wanted PET, ``(B, K, X, Y, Z)``."""
         shape = (*self.tracer.shape, *self.mri.shape[2:])
@@ -268,6 +277,11 @@ class Method(ABC):
     @property
     def gives_mean(self) -> bool:
         """Whether `expected` gives a volume."""
+        return False
+
+    @property
+    def knows_start(self) -> bool:
+        """Whether the first step of a sample needs no network call, since the conditional mean says what it would."""
         return False
 
     def expected(self, condition: Condition) -> Tensor | None:

@@ -252,7 +252,7 @@ def _sidecar(
         "WeightsSHA256": synthesizer.weights_sha256,
         **({"WeightsOrigin": manifest.origin} if manifest.origin else {}),
         "Inputs": list(used),
-        **(_walk(sample) if synthesizer.takes_sampler else {}),
+        **(_walk(sample, synthesizer) if synthesizer.takes_sampler else {}),
         **({"Seeds": list(synthesis.seeds)} if synthesizer.method.random else {}),
         "Samples": len(synthesis.samples),
         "MeanBy": MEAN_OVER_SAMPLES if synthesis.expected is None else MEAN_IN_ONE_CALL,
@@ -262,10 +262,10 @@ def _sidecar(
     }
 
 
-def _walk(sample: SampleConfig) -> Json:
+def _walk(sample: SampleConfig, synthesizer: Synthesizer) -> Json:
     return {
         "Sampler": sample.sampler,
         "Steps": sample.steps,
-        "NetworkCalls": SAMPLERS[sample.sampler].calls(sample.steps),
+        "NetworkCalls": SAMPLERS[sample.sampler].calls(sample.steps) - synthesizer.method.knows_start,
         **({"Eta": sample.eta} if sample.eta else {}),
     }

@@ -132,6 +132,33 @@ def test_an_untrained_method_expects_the_prior() -> None:
         assert torch.equal(method.expected(b.condition), b.condition.prior)
 
 
+def sampled(method: Rela, b: Batch, sampler: str, steps: int) -> tuple[Tensor, int]:
+    """A sample about the method's own mean, and the network calls that it took."""
+    calls: list[Tensor] = []
+    handle = method.networks["generator"].register_forward_pre_hook(lambda _, given: calls.append(given[1]))
+    with torch.no_grad():
+        condition = replace(b.condition, mean=method.expected(b.condition))
+        calls.clear()
+        found = method.sample(condition, SampleConfig(sampler=sampler, steps=steps), draws())
+    handle.remove()
+    return found, len(calls)
+
+
+@pytest.mark.parametrize(("sampler", "calls"), [("flow", 4), ("ddim", 4), ("dpmpp", 4), ("heun", 7)])
+def test_the_mean_stands_for_the_first_call_of_a_sample(sampler: str, calls: int) -> None:
+    """One call fewer; the same sample where the network says of pure noise what it says of nothing shown."""
+    b, usual, short = batch(), make(mean_share=0.5), make(mean_share=0.5, start_at_mean=True)
+    assert not usual.knows_start
+    assert short.knows_start
+    assert sampled(usual, b, sampler, 4)[1] == calls
+    assert sampled(short, b, sampler, 4)[1] == calls - 1
+    for method in (usual, short):
+        method.networks["generator"] = _Blind()
+    (one, _), (other, _) = (sampled(method, b, sampler, 4) for method in (usual, short))
+    torch.testing.assert_close(one, other, atol=1e-4, rtol=0)
+    assert not make(start_at_mean=True).knows_start  # it was never trained to give a mean
+
+
 def seen(method: Rela, b: Batch, seed: int = 0) -> tuple[Tensor, Tensor]:
     """``x_t`` over the noise's scale as the network was given it, and ``t``."""
     given: list[tuple[Tensor, Tensor]] = []
@@ -189,6 +216,13 @@ def test_the_critic_judges_each_measured_tracer_by_itself() -> None:
 class _Zero(nn.Module):
     def forward(self, x_t: Tensor, t: Tensor, condition: Condition) -> Tensor:
         return torch.zeros_like(x_t)
+
+
+class _Blind(nn.Module):
+    """Answers by the MRI alone."""
+
+    def forward(self, x_t: Tensor, t: Tensor, condition: Condition) -> Tensor:
+        return condition.mri[:, :1].expand_as(x_t)
 
 
 def test_samples_have_the_spread_of_what_the_prior_leaves() -> None:

@@ -5,7 +5,7 @@ import torch
 
 from relapet.config import load_config
 from relapet.errors import InputError
-from relapet.model.generator import Generator, GeneratorConfig, packed, unpacked
+from relapet.model.generator import Generator, GeneratorConfig, keep_generators_in, packed, unpacked
 from relapet.model.interface import Condition
 from support import condition_of, facts
 
@@ -131,6 +131,31 @@ def test_a_packed_generator_begins_by_giving_zero_and_learns(targets: str) -> No
     first = next(iter(generator.unet.conv_in.parameters())).grad
     assert first is not None
     assert first.isfinite().all()
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_weights_kept_in_half_precision_give_what_autocast_gives(packed: bool) -> None:
+    config = GeneratorConfig(channels=(8, 8), residual_blocks=1, packed=packed)
+    torch.manual_seed(0)
+    networks = torch.nn.ModuleDict({"generator": Generator(config, facts())})
+    for parameter in networks.parameters():
+        if not parameter.any():
+            torch.nn.init.normal_(parameter, std=0.1)
+    call = (
+        torch.randn(2, 1, 8, 12, 16),
+        torch.tensor([3, 900]),
+        condition_of(torch.randn(2, 2, 8, 12, 16), [0, 1]),
+    )
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        exact = networks["generator"].float()
+        with torch.autocast("cpu", enabled=False):
+            wanted = exact(*call)
+        cast = networks["generator"](*call)
+        keep_generators_in(networks, torch.bfloat16)
+        kept = networks["generator"](*call)
+    assert {parameter.dtype for parameter in networks.parameters()} == {torch.bfloat16}
+    assert cast.dtype == kept.dtype == torch.float32
+    assert 0 < (kept - wanted).std() < 1.5 * (cast - wanted).std() < 0.03 * wanted.std()
 
 
 def test_packing_needs_one_more_halving() -> None:

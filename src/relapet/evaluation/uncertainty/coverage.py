@@ -8,7 +8,6 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 from pydantic import Field, field_validator
-from statsmodels.stats.proportion import proportion_confint
 
 from relapet.evaluation.statistics import bootstrap_mean
 from relapet.settings import Settings
@@ -40,6 +39,10 @@ def coverage_table(rows: pd.DataFrame, config: UncertaintyConfig) -> pd.DataFram
     One row a tracer, VOI and level with n subjects, coverage, its 95 % interval, and width in SUVr: Wilson's
     interval for a VOI, a bootstrap over subjects for the mean over VOIs (voi = "all").
     """
+    from statsmodels.stats.proportion import (
+        proportion_confint,
+    )  # here, because it takes half a second of synthesize
+
     by_subject = rows.groupby(["tracer", "voi", "level", "subject"], sort=False)[["covered", "width"]].mean()
     groups = by_subject.groupby(["tracer", "voi", "level"], sort=False)
     table = groups.mean().rename(columns={"covered": "coverage"})

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from statsmodels.stats.proportion import proportion_confint
 
 from relapet.evaluation.statistics import MIN_SUBJECTS, Sampling, percentile_interval, resample
 
@@ -34,6 +33,10 @@ def reliability_table(probability: Floats, positive: Flags) -> pd.DataFrame:
 
     ``probability`` and ``positive`` are ``(n,)``, a value a subject; a bin without subjects has NaN.
     """
+    from statsmodels.stats.proportion import (
+        proportion_confint,
+    )  # here, because it takes half a second of synthesize
+
     members = _members(probability)
     n, hits = members.sum(axis=0), members.T @ positive
     unknown = np.full(n.size, math.nan)
