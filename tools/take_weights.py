@@ -43,7 +43,7 @@ def main() -> None:
     made.write_fitted(load_file(options.fitted))
     made.write_config(load_resumed(run, options.settings).model_dump(mode="json"))
     made.write_manifest(run.read_manifest().model_copy(update={"origin": options.origin}))
-    messages = Terminal()
+    messages = Terminal(quiet=False)
     fit_adjustment(made, options.derivatives, messages)
     calibrate_run(made, options.derivatives, messages)
 
