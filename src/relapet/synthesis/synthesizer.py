@@ -252,7 +252,7 @@ class Synthesizer:
 
 
 def seed_of(seed: int, name: str) -> int:
-    """The seed of one visit's noise, another for each name: else what few draws are by chance all visits would share."""
+    """The seed of one visit's noise, another for each: what few draws are by chance must not be what all visits are."""
     return int(np.random.SeedSequence((seed, zlib.crc32(name.encode()))).generate_state(1)[0])
 
 
