@@ -6,6 +6,7 @@ import inspect
 import sys
 import typing
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import wraps
 from pathlib import Path
@@ -57,6 +58,14 @@ def _root(
 ) -> None:
     """Quantitative synthetic brain PET (tau, TSPO, amyloid) from T1w + FLAIR MRI. Not for clinical use."""
     context.obj = quiet
+
+
+CALL: ContextVar[str | None] = ContextVar("CALL", default=None)
+"""The command line as it was typed, for what a report says of where it comes from."""
+
+NoReport = Annotated[
+    bool, typer.Option("--no-report", help="Leave out report.html, the page that shows what was written.")
+]
 
 
 @dataclass(frozen=True)

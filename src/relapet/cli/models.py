@@ -9,6 +9,8 @@ from typing import Annotated, Any
 import typer
 
 from relapet.cli.command import (
+    CALL,
+    NoReport,
     Participants,
     Threads,
     check_level,
@@ -67,7 +69,7 @@ def train(
     if dry_run:
         show_settings(terminal, list(describe(settings)))
         return
-    folder = api.train(settings, derivatives, run, resume=resume, messages=terminal)
+    folder = api.train(settings, derivatives, run, resume=resume, messages=terminal, command=CALL.get())
     terminal.say(f"Run folder written to {run}.")
     if is_first_process():
         exit_for_failures(folder.read_manifest().left_out)
@@ -146,6 +148,7 @@ def synthesize(
         typer.Option(help="cpu, cuda, or cuda:1 of several GPUs (default: the GPU where there is one)."),
     ] = None,
     threads: Threads = None,
+    no_report: NoReport = False,
 ) -> None:
     """Synthesize SUVr maps from MRI with a trained model. Not for clinical use."""
     from relapet.hardware import check_device
@@ -167,7 +170,18 @@ def synthesize(
 
     spaces = output_space or ["MNI"]
     outcome = api.synthesize(
-        source, out, model, tracer, participant_label, settings, terminal, spaces, split, device
+        source,
+        out,
+        model,
+        tracer,
+        participant_label,
+        settings,
+        terminal,
+        spaces,
+        split,
+        device,
+        not no_report,
+        CALL.get(),
     )
     total = len(outcome.done) + len(outcome.failed)
     terminal.say(f"{len(outcome.done)} of {total} visit{'s' * (total != 1)} written to {out}.")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import re
+import shlex
 import signal
 import sys
 import threading
@@ -16,7 +17,7 @@ from typing import Any
 
 import typer
 
-from relapet.cli.command import app
+from relapet.cli.command import CALL, app
 from relapet.cli.words import option_words
 from relapet.errors import InputError, RelapetError, Stopped
 from relapet.locks import DISK
@@ -40,6 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.getLogger("lightning_fabric.utilities").setLevel(logging.WARNING)
     # Programs that a command starts import nothing from the working folder, which may be someone's data set.
     os.environ.setdefault("PYTHONSAFEPATH", "1")
+    CALL.set(shlex.join(["relapet", *given]))
     try:
         with _sigterm_as_exception():
             status = app(args=given, prog_name="relapet", standalone_mode=False)
