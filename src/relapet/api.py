@@ -163,10 +163,14 @@ def synthesize(
     device: str | None = None,
     report: bool = True,
     command: str | None = None,
+    sessions: Sequence[str] | None = None,
+    force: bool = False,
 ) -> Outcome:
     """Write synthetic SUVr maps for every visit; ``settings`` may hold those of SampleConfig: sampler, steps, count ...
 
-    ``split``: test, validation or train, those participants of the model's training, in place of ``participants``.
+    What an earlier call has written from the same images with the same model and settings is left as it is, unless
+    ``force`` says otherwise. ``split``: test, validation or train, those participants of the model's training, in
+    place of ``participants``.
     ``output_spaces``: MNI (the model's grid), native (the T1w's own grid) or both. ``device``: cpu, cuda, cuda:1;
     by default the GPU where there is one. ``report``: write report.html too, a page that shows the maps; ``command``:
     the call as typed, for that page. Raises InputError for an unusable call; a visit that fails is in the outcome.
@@ -197,12 +201,14 @@ def synthesize(
         tracers=wanted,
         sample=sample,
         participants=None if participants is None else tuple(participants),
+        sessions=None if sessions is None else tuple(sessions),
         split=split,
         spaces=tuple(output_spaces),
         intervals=intervals_for(synthesizer, wanted, sample, messages),
+        force=force,
     )
     outcome = synthesize_dataset(Path(source), Path(out), synthesizer, request, messages)
-    if report and outcome.done:
+    if report and (outcome.done or (outcome.unchanged and not (Path(out) / PAGE).exists())):
         with messages.track("report", 1.0) as advance:
             _write_page(
                 lambda: write_synthesis_page(

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import inspect
+import os
 import sys
+import tempfile
 import typing
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextvars import ContextVar
@@ -18,6 +20,7 @@ from typer.core import TyperCommand
 from relapet.cli.words import option_words
 from relapet.console import Terminal
 from relapet.errors import InputError
+from relapet.files import prepare_output_folder
 from relapet.messages import plain_text
 from relapet.version import VERSION
 
@@ -25,7 +28,7 @@ app = typer.Typer(
     name="relapet",
     help="Quantitative synthetic brain PET (tau, TSPO, amyloid) from T1w + FLAIR MRI. Not for clinical use.",
     no_args_is_help=True,
-    add_completion=False,
+    add_completion=True,
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -44,12 +47,31 @@ Version = Annotated[
     bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version and exit.")
 ]
 Participants = Annotated[
-    list[str] | None, typer.Option("--participant-label", help="Participants, without sub- (default: all).")
+    list[str] | None,
+    typer.Option("--participant-label", help="Participants, with or without sub- (default: all)."),
+]
+Sessions = Annotated[
+    list[str] | None, typer.Option("--session-label", help="Sessions, with or without ses- (default: all).")
 ]
 Threads = Annotated[
     int | None,
-    typer.Option(min=1, help="CPU threads of each process (default: the cores that it may use)."),
+    typer.Option(
+        *("--threads", "--nthreads", "--n-cpus", "--omp-nthreads"),
+        min=1,
+        help="CPU threads of each process (default: the cores that it may use).",
+    ),
 ]
+Processes = Annotated[
+    int | None,
+    typer.Option(
+        *("--n-procs", "--nprocs", "--n-cpus", "--nthreads"), min=1, help="Processes (default: all cores)."
+    ),
+]
+WorkFolder = Annotated[
+    Path | None,
+    typer.Option("--work-dir", "-w", help="Folder for temporary files (default: the system's)."),
+]
+Force = Annotated[bool, typer.Option("--force", help="Do again what is done and unchanged.")]
 
 
 @app.callback()
@@ -152,10 +174,22 @@ def spread(arguments: Iterable[str], several: set[str]) -> list[str]:
     return plain
 
 
+def use_work_folder(folder: Path | None) -> None:
+    """Let this process and those that it starts keep their temporary files in a folder, which is made."""
+    if folder is not None:
+        prepare_output_folder(folder)
+        os.environ["TMPDIR"] = tempfile.tempdir = str(folder.resolve())
+
+
 def check_level(level: str) -> None:
     """Raise InputError for any analysis level of a BIDS App but participant."""
     if level != "participant":
         raise InputError(f"The analysis level {level!r} is not known; relapet has only: participant.")
+
+
+def were_done(unchanged: int) -> str:
+    """What a summary adds of visits that were done before; nothing where there are none."""
+    return f", {unchanged} {'was' if unchanged == 1 else 'were'} done and unchanged" if unchanged else ""
 
 
 def exit_for_failures(failed: Mapping[str, str]) -> None:

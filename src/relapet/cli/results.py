@@ -11,6 +11,7 @@ from relapet.cli.command import (
     CALL,
     NoReport,
     Participants,
+    Sessions,
     Threads,
     command,
     exit_for_failures,
@@ -57,6 +58,7 @@ def evaluate(
         ),
     ] = None,
     participant_label: Participants = None,
+    session_label: Sessions = None,
     split: Annotated[
         str | None,
         typer.Option(help="In their place: test, those whom the training of every model held out."),
@@ -96,6 +98,7 @@ def evaluate(
     config = EvaluationConfig(
         atlas=atlas,
         participants=chosen,
+        sessions=tuple(session_label) if session_label else None,
         split=split,
         names=tuple(name or ()),
         phenotype=phenotype,

@@ -102,7 +102,7 @@ def _sentence(error: Exception) -> str:
 def _usage(error: Any) -> str:
     from pydantic import ValidationError
 
-    from relapet.settings import refusal
+    from relapet.settings import meant, refusal
 
     if type(error).__name__ == "NoArgsIsHelpError":
         return ""
@@ -113,6 +113,8 @@ def _usage(error: Any) -> str:
     context = getattr(error, "ctx", None)
     path = context.command_path if context is not None else "relapet"
     message = " ".join(str(error.format_message()).split())
+    if getattr(error, "possibilities", None) and getattr(error, "option_name", None):
+        message = f"No such option: {error.option_name}{meant(error.option_name, error.possibilities)}"
     see = f"see {path} --help."
     return f"{message} {see.capitalize()}" if message.endswith("?") else f"{message.rstrip('.')}; {see}"
 

@@ -151,7 +151,7 @@ def _alt(visit: Visit, what: str) -> str:
 
 
 def _in_words(cuts: Sequence[Slice]) -> str:
-    named = (f"{cut.plane} at {'xyz'[AXES[cut.plane][0]]} = {cut.mm:g} mm" for cut in cuts)
+    named = (f"{cut.plane} at {'xyz'[AXES[cut.plane][0]]} = {cut.mm:.0f} mm" for cut in cuts)
     return minus(", ".join(named))
 
 
