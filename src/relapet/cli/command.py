@@ -56,16 +56,13 @@ Sessions = Annotated[
 Threads = Annotated[
     int | None,
     typer.Option(
-        *("--threads", "--nthreads", "--n-cpus", "--omp-nthreads"),
         min=1,
-        help="CPU threads of each process (default: the cores that it may use).",
+        help="CPU threads of each process (default: the cores that it may use); also --n-cpus, --nthreads.",
     ),
 ]
 Processes = Annotated[
     int | None,
-    typer.Option(
-        *("--n-procs", "--nprocs", "--n-cpus", "--nthreads"), min=1, help="Processes (default: all cores)."
-    ),
+    typer.Option(min=1, help="Processes (default: all cores); also --n-cpus, --nthreads."),
 ]
 WorkFolder = Annotated[
     Path | None,
@@ -144,14 +141,34 @@ class ListCommand(TyperCommand):
         if "" in args:  # which pathlib would take for the present folder
             raise InputError("An argument is empty, perhaps a variable that is not set; give its value.")
         several = {name for p in self.params if getattr(p, "multiple", False) for name in p.opts}
-        return super().parse_args(ctx, spread(args, several))
+        return super().parse_args(ctx, spread(args, several, self._other_names()))
+
+    def _other_names(self) -> dict[str, str]:
+        """What other BIDS Apps call options of this command."""
+        own = {name for p in self.params for name in p.opts}
+        found = {}
+        for other, meant in OTHER_APPS.items():
+            here = [name for name in meant if name in own]
+            if other not in own and here:
+                found[other] = here[0]
+        return found
 
 
-def spread(arguments: Iterable[str], several: set[str]) -> list[str]:
+OTHER_APPS = {
+    "--n-cpus": ("--n-procs", "--threads"),
+    "--nprocs": ("--n-procs", "--threads"),
+    "--nthreads": ("--n-procs", "--threads"),
+    "--omp-nthreads": ("--threads", "--n-procs"),
+}
+"""Names of options in other BIDS Apps (fMRIPrep, sMRIPrep, QSIPrep), and relapet's, the first that a command has."""
+
+
+def spread(arguments: Iterable[str], several: set[str], others: Mapping[str, str] | None = None) -> list[str]:
     """Rewrite what users type into what the parser takes.
 
-    ``--participant_label`` is ``--participant-label``, and ``--tracer tau pib`` is ``--tracer tau --tracer pib`` for
-    the options that take ``several`` values; the next option, long or short, ends the values.
+    ``--participant_label`` is ``--participant-label``, one of the ``others`` what it stands for, and
+    ``--tracer tau pib`` is ``--tracer tau --tracer pib`` for the options that take ``several`` values; the next option,
+    long or short, ends the values.
     """
     plain: list[str] = []
     rest = iter(arguments)
@@ -162,6 +179,7 @@ def spread(arguments: Iterable[str], several: set[str]) -> list[str]:
         if argument.startswith("--"):
             name, equals, value = argument.partition("=")
             name = name.replace("_", "-")
+            name = (others or {}).get(name, name)
             plain.append(name + equals + value)
             repeated = name if name in several and not equals else None
         elif repeated is None or plain[-1] == repeated:

@@ -81,10 +81,7 @@ def preprocess(
     grid: Annotated[str, typer.Option(help="1mm, 2.5mm, 3mm, 4mm or, to try things out, 8mm.")] = "1mm",
     fwhm: Annotated[float | None, typer.Option(help="Common PET resolution to smooth to, mm.")] = None,
     scanner_fwhm: Annotated[float | None, typer.Option(help="Resolution of the PET scanner, mm.")] = None,
-    n_procs: Annotated[
-        int,
-        typer.Option(*("--n-procs", "--nprocs", "--n-cpus", "--nthreads"), min=1, help="Visits at a time."),
-    ] = 1,
+    n_procs: Annotated[int, typer.Option(min=1, help="Visits at a time; also --n-cpus, --nthreads.")] = 1,
     work_dir: WorkFolder = None,
     force: Force = False,
 ) -> None:
@@ -108,6 +105,8 @@ def preprocess(
     outcome = api.preprocess(bids, out, config, participant_label, session_label, terminal)
     done, before = counted(len(outcome.done), "visit"), were_done(len(outcome.unchanged))
     terminal.say(f"{done} written to {out}{before}.")
+    terminal.say(f"Pictures to look through: {outcome.page}")
+    terminal.say(f"What was done to each visit, and why not: {out / 'logs'}")
     exit_for_failures(outcome.failed)
 
 
