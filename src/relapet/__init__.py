@@ -23,6 +23,7 @@ __all__ = [
     "simulate",
     "synthesize",
     "train",
+    "write_report",
 ]
 
 

@@ -8,7 +8,10 @@ from typing import Annotated
 import typer
 
 from relapet.cli.command import (
+    CALL,
+    NoReport,
     Participants,
+    Sessions,
     Threads,
     command,
     exit_for_failures,
@@ -55,6 +58,7 @@ def evaluate(
         ),
     ] = None,
     participant_label: Participants = None,
+    session_label: Sessions = None,
     split: Annotated[
         str | None,
         typer.Option(help="In their place: test, those whom the training of every model held out."),
@@ -76,6 +80,7 @@ def evaluate(
         Path | None,
         typer.Option(help="Evaluation of the same methods on their own site; the drop from it is written."),
     ] = None,
+    no_report: NoReport = False,
 ) -> None:
     """Score synthetic against measured PET: tables, statistics and figures, beside tracer_mean and the ceilings."""
     for folder in (real, synthetic, *(compare or ())):
@@ -93,16 +98,37 @@ def evaluate(
     config = EvaluationConfig(
         atlas=atlas,
         participants=chosen,
+        sessions=tuple(session_label) if session_label else None,
         split=split,
         names=tuple(name or ()),
         phenotype=phenotype,
         outcomes=tuple(outcome or ()),
         internal=internal,
     )
-    result = api.evaluate(real, [synthetic, *(compare or [])], out, config, terminal)
+    result = api.evaluate(
+        real, [synthetic, *(compare or [])], out, config, terminal, not no_report, CALL.get()
+    )
     show_evaluation(terminal, result.out)
     problems = {f"{p.subject} {p.session} {p.tracer} {p.method}": p.reason for p in result.problems}
     exit_for_failures(problems | result.unmet)
+
+
+@command("Examples: `relapet report run run.html`, `relapet report evaluation`")
+def report(
+    terminal: Terminal,
+    folder: Annotated[
+        Path, typer.Argument(help="Run folder, evaluation, or derivative that relapet synthesize wrote.")
+    ],
+    page: Annotated[
+        Path | None, typer.Argument(help="Page to write (default: report.html in that folder).")
+    ] = None,
+) -> None:
+    """Write the report page of a training, an evaluation or synthetic maps: one HTML file that opens from disk."""
+    require_folder(folder)
+
+    from relapet import api
+
+    terminal.say(f"Report written to {api.write_report(folder, page, CALL.get())}.")
 
 
 @command("Example: `relapet info presets demo`")
