@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from relapet.errors import InputError
+from relapet.methods.ddpm import Ddpm
+from relapet.methods.ficd import Ficd
 from relapet.methods.linear import Linear
 from relapet.methods.regression import Regression
 from relapet.methods.rela import Rela
@@ -16,6 +18,8 @@ METHODS: dict[str, Any] = {
     "tracer_mean": TracerMean,
     "linear": Linear,
     "regression": Regression,
+    "ddpm": Ddpm,
+    "ficd": Ficd,
     "rela": Rela,
 }
 """By the name that settings use; each is a class made as ``Class(Class.Config(...), facts)``."""
