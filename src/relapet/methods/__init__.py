@@ -9,6 +9,7 @@ from relapet.errors import InputError
 from relapet.methods.ddpm import Ddpm
 from relapet.methods.ficd import Ficd
 from relapet.methods.linear import Linear
+from relapet.methods.pix2pix import Pix2pix
 from relapet.methods.regression import Regression
 from relapet.methods.rela import Rela
 from relapet.methods.tracer_mean import TracerMean
@@ -18,6 +19,7 @@ METHODS: dict[str, Any] = {
     "tracer_mean": TracerMean,
     "linear": Linear,
     "regression": Regression,
+    "pix2pix": Pix2pix,
     "ddpm": Ddpm,
     "ficd": Ficd,
     "rela": Rela,

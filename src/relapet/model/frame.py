@@ -52,10 +52,13 @@ class Frame:
         """The x of a PET."""
         return (pet - _prior(condition)) / self.unit(condition) if self.prior else pet
 
+    def free(self, x: Tensor, condition: Condition) -> Tensor:
+        """The PET of an x, which may leave [-1, 1]: where a loss is to reach beyond."""
+        return _prior(condition) + self.unit(condition) * x if self.prior else x
+
     def out_of(self, x: Tensor, condition: Condition) -> Tensor:
         """The PET of an x, held within [-1, 1]."""
-        pet = _prior(condition) + self.unit(condition) * x if self.prior else x
-        return pet.clamp(-1, 1)
+        return self.free(x, condition).clamp(-1, 1)
 
     def held(self, x: Tensor, condition: Condition) -> Tensor:
         """The x of a PET that was held within [-1, 1]."""

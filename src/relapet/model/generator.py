@@ -113,6 +113,18 @@ class Generator(nn.Module):
         return output.float() if output.dtype in (torch.float16, torch.bfloat16) else output
 
 
+def in_one_call(generator: nn.Module, condition: Condition) -> Tensor:
+    """The output of a generator that is shown nothing but the condition, at t = 0: ``(B, K, X, Y, Z)``."""
+    nothing = condition.volumes()
+    output: Tensor = generator(nothing, at_start(nothing), condition)
+    return output
+
+
+def at_start(volumes: Tensor) -> Tensor:
+    """A timestep of 0 for each volume, ``(B,)``."""
+    return torch.zeros(len(volumes), dtype=torch.int64, device=volumes.device)
+
+
 class _Head(nn.Module):
     """Two convolutions at full resolution; they begin by giving 0, as MONAI's U-Net does."""
 

@@ -1,7 +1,8 @@
-"""The adversarial losses, relativistic and standard, and the two gradient penalties R1 and R2.
+"""The adversarial losses, relativistic, standard and least-squares, and the two gradient penalties R1 and R2.
 
 Relativistic: Huang et al., "The GAN is dead; long live the GAN!" (R3GAN), NeurIPS 2024, equations 2 to 4; as used
-at every timestep by Yu et al. 2026 (RelA-Diffusion). Standard: Goodfellow et al. 2014, the non-saturating form.
+at every timestep by Yu et al. 2026 (RelA-Diffusion). Standard: Goodfellow et al. 2014, the non-saturating form. Least
+squares: Mao et al. 2017, arXiv:1611.04076.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-AdversarialKind = Literal["relativistic", "standard"]
+AdversarialKind = Literal["relativistic", "standard", "least_squares"]
 PenaltyReduction = Literal["full", "released"]
 
 
@@ -39,6 +40,16 @@ def standard_discriminator_loss(real_logits: Tensor, fake_logits: Tensor) -> Ten
     return functional.softplus(-real_logits).mean() + functional.softplus(fake_logits).mean()
 
 
+def least_squares_generator_loss(fake_logits: Tensor, real_logits: Tensor) -> Tensor:
+    """``(D(fake) - 1)^2``, mean over batch and patches; the real logits play no part."""
+    return (fake_logits - 1).square().mean()
+
+
+def least_squares_discriminator_loss(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
+    """``(D(real) - 1)^2 + D(fake)^2``, mean over batch and patches."""
+    return (real_logits - 1).square().mean() + fake_logits.square().mean()
+
+
 @dataclass(frozen=True)
 class AdversarialLoss:
     """The two players' losses; both take ``real_logits`` and ``fake_logits`` by name."""
@@ -50,6 +61,7 @@ class AdversarialLoss:
 ADVERSARIAL_LOSSES: dict[AdversarialKind, AdversarialLoss] = {
     "relativistic": AdversarialLoss(relativistic_discriminator_loss, relativistic_generator_loss),
     "standard": AdversarialLoss(standard_discriminator_loss, standard_generator_loss),
+    "least_squares": AdversarialLoss(least_squares_discriminator_loss, least_squares_generator_loss),
 }
 
 

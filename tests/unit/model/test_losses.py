@@ -10,6 +10,8 @@ from relapet.model.discriminator import Discriminator, DiscriminatorConfig
 from relapet.model.losses import (
     annealed,
     gradient_penalty,
+    least_squares_discriminator_loss,
+    least_squares_generator_loss,
     relativistic_discriminator_loss,
     relativistic_generator_loss,
     standard_discriminator_loss,
@@ -33,6 +35,23 @@ def test_standard_losses_by_hand() -> None:
     on_real = (math.log1p(math.exp(-2.0)) + math.log(2)) / 2
     on_fake = (math.log1p(math.exp(1.0)) + math.log1p(math.exp(-3.0))) / 2
     assert standard_discriminator_loss(real, fake).item() == pytest.approx(on_real + on_fake, abs=1e-6)
+
+
+def test_least_squares_losses_by_hand() -> None:
+    real, fake = torch.tensor([2.0, 0.0]), torch.tensor([1.0, -3.0])
+    assert least_squares_generator_loss(fake, real).item() == pytest.approx((0 + 16) / 2)
+    assert least_squares_discriminator_loss(real, fake).item() == pytest.approx((1 + 1) / 2 + (1 + 9) / 2)
+
+
+def test_a_critic_may_judge_several_volumes_and_be_shown_no_mri() -> None:
+    config, rng = DiscriminatorConfig(channels=2, layers=2), torch.Generator().manual_seed(0)
+    judged, mri = (torch.randn((1, 2, 8, 8, 8), generator=rng) for _ in range(2))
+    t = torch.zeros(1, dtype=torch.int64)
+    for sees_mri in (True, False):
+        critic = Discriminator(config, facts(), channels=2, sees_mri=sees_mri)
+        one, other = (critic(judged, condition_of(shown, [0]), t) for shown in (mri, -mri))
+        assert torch.equal(one, other) is not sees_mri
+        assert not torch.equal(one, critic(-judged, condition_of(mri, [0]), t))
 
 
 @pytest.mark.parametrize(
