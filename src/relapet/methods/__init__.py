@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from relapet.errors import InputError
+from relapet.methods.crps import Crps
 from relapet.methods.ddpm import Ddpm
 from relapet.methods.ficd import Ficd
 from relapet.methods.linear import Linear
@@ -19,6 +20,7 @@ METHODS: dict[str, Any] = {
     "tracer_mean": TracerMean,
     "linear": Linear,
     "regression": Regression,
+    "crps": Crps,
     "pix2pix": Pix2pix,
     "ddpm": Ddpm,
     "ficd": Ficd,

@@ -45,6 +45,7 @@ class Case:
 DPMPP = {"sampler": "dpmpp", "steps": 10}
 CASES = {
     "regression": Case(24),
+    "crps": Case(23),
     "pix2pix": Case(22.5, settings={"discriminator": {"channels": 4, "layers": 2}}),
     # The noise is learnt too slowly for a test; from x_t the network reads which of both it is but at the noisiest.
     "ddpm": Case(21.5, 300, 5e-3, {"prediction": "x0"}, DPMPP, channels=(16, 16)),
