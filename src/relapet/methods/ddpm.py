@@ -12,11 +12,11 @@ from typing import Literal
 from pydantic import Field
 from torch.nn import functional
 
-from relapet.model.denoising import Denoised, DenoisingConfig, DenoisingMethod
-from relapet.model.interface import Losses
+from relapet.model.denoising import Denoised, DenoisingMethod, DiffusionConfig
+from relapet.model.interface import DataFacts, Losses
 
 
-class DdpmConfig(DenoisingConfig):
+class DdpmConfig(DiffusionConfig):
     """Settings of the conditional diffusion model."""
 
     name: Literal["ddpm"] = Field("ddpm", description="the method")
@@ -26,6 +26,9 @@ class Ddpm(DenoisingMethod):
     """DDPM: diffusion in white noise, trained by the squared error of what it predicts."""
 
     Config = DdpmConfig
+
+    def __init__(self, config: DdpmConfig, facts: DataFacts) -> None:
+        super().__init__(config, facts, config.form())
 
     def losses(self, step: Denoised) -> Losses:
         """``|prediction - target|^2``, mean over voxels."""

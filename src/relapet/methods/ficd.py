@@ -11,11 +11,11 @@ from typing import Literal
 from pydantic import Field
 from torch.nn import functional
 
-from relapet.model.denoising import Denoised, DenoisingConfig, DenoisingMethod
-from relapet.model.interface import Losses
+from relapet.model.denoising import Denoised, DenoisingMethod, DiffusionConfig
+from relapet.model.interface import DataFacts, Losses
 
 
-class FicdConfig(DenoisingConfig):
+class FicdConfig(DiffusionConfig):
     """Settings of FICD."""
 
     name: Literal["ficd"] = Field("ficd", description="the method")
@@ -27,6 +27,9 @@ class Ficd(DenoisingMethod):
 
     Config = FicdConfig
     config: FicdConfig
+
+    def __init__(self, config: FicdConfig, facts: DataFacts) -> None:
+        super().__init__(config, facts, config.form())
 
     def losses(self, step: Denoised) -> Losses:
         """``|prediction - target|^2 + weight |x0_hat - PET|``, means over voxels."""

@@ -48,13 +48,17 @@ class Frame:
             return 1.0
         return self.sd.to(condition.mri.device)[condition.tracer][:, :, None, None, None]
 
+    def origin(self, condition: Condition) -> Tensor | float:
+        """The PET of x = 0, ``(B, K, X, Y, Z)``; 0 without a prior."""
+        return _prior(condition) if self.prior else 0.0
+
     def into(self, pet: Tensor, condition: Condition) -> Tensor:
         """The x of a PET."""
-        return (pet - _prior(condition)) / self.unit(condition) if self.prior else pet
+        return (pet - self.origin(condition)) / self.unit(condition)
 
     def free(self, x: Tensor, condition: Condition) -> Tensor:
         """The PET of an x, which may leave [-1, 1]: where a loss is to reach beyond."""
-        return _prior(condition) + self.unit(condition) * x if self.prior else x
+        return self.origin(condition) + self.unit(condition) * x
 
     def out_of(self, x: Tensor, condition: Condition) -> Tensor:
         """The PET of an x, held within [-1, 1]."""

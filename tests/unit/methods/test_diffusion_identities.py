@@ -89,6 +89,6 @@ def test_with_a_prior_it_is_what_the_prior_leaves_that_is_noised() -> None:
     step = method.forward(batch, Draws((torch.Generator().manual_seed(0),)), 0)
     t = Draws((torch.Generator().manual_seed(0),)).integers(1000)
     x_0 = (pet + 0.2) / size
-    x_t = method.schedule.mix(x_0, step.target, t)
+    x_t = method.form.schedule.mix(x_0, step.target, t)
     found = method.frame.out_of(method.form.clean(step.target, x_t, t, batch.condition), batch.condition)
     torch.testing.assert_close(found, pet, atol=1e-4, rtol=0)

@@ -50,6 +50,8 @@ CASES = {
     # The noise is learnt too slowly for a test; from x_t the network reads which of both it is but at the noisiest.
     "ddpm": Case(21.5, 300, 5e-3, {"prediction": "x0"}, DPMPP, channels=(16, 16)),
     "ficd": Case(21.5, 300, 5e-3, {"prediction": "x0"}, DPMPP, channels=(16, 16)),
+    "rectified_flow": Case(21.5, 300, 5e-3, sample={"sampler": "ddim", "steps": 10}),
+    "bridge": Case(21.5, 300, 5e-3, sample={"sampler": "ddpm", "steps": 10}),
 }
 """The mean of both gets 20.8 dB, so what is above has been learnt of each."""
 
