@@ -77,11 +77,7 @@ class Schedule:
         The first step always starts at pure noise (Lin et al. 2024, "Common diffusion noise schedules and sample
         steps are flawed", table 2). Raises InputError for more steps than there are timesteps.
         """
-        if not 1 <= steps <= self.length:
-            raise InputError(
-                f"Sampling steps must lie in 1 to {self.length}, not {steps}; change their number."
-            )
-        return [round(self.length - i * self.length / steps) - 1 for i in range(steps)]
+        return trailing_times(self.length, steps)
 
     def start(self, noise: Tensor) -> Tensor:
         """Pure noise: the little signal that is left at T-1 is taken for none."""
@@ -103,7 +99,7 @@ class Schedule:
     def signal_and_noise(self, t: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
         """``sqrt(abar_t)`` and ``sqrt(1 - abar_t)``, each ``(B, 1, 1, 1, 1)``, on the device of ``like``."""
         abar = self._alpha_bar(t)
-        return _per_volume(abar.sqrt(), like), _per_volume((1 - abar).sqrt(), like)
+        return per_volume(abar.sqrt(), like), per_volume((1 - abar).sqrt(), like)
 
     def mix(self, x_0: Tensor, noise: Tensor, t: Tensor) -> Tensor:
         """``x_t = sqrt(abar_t) x_0 + sqrt(1 - abar_t) eps`` (DDPM, equation 4)."""
@@ -127,9 +123,9 @@ class Schedule:
         weight_xt = alpha.sqrt() * (1 - abar_s) / (1 - abar_t)
         deviation = ((1 - abar_s) / (1 - abar_t) * (1 - alpha)).sqrt()
         return (
-            _per_volume(weight_x0, x_t) * x_0
-            + _per_volume(weight_xt, x_t) * x_t
-            + _per_volume(deviation, x_t) * noise
+            per_volume(weight_x0, x_t) * x_0
+            + per_volume(weight_xt, x_t) * x_t
+            + per_volume(deviation, x_t) * noise
         )
 
     def renewed(self, t: Tensor, s: Tensor, like: Tensor) -> Tensor:
@@ -137,7 +133,7 @@ class Schedule:
         log_alpha = self._on(t.device)[1]
         drawn = -(log_alpha[t + 1] - log_alpha[s + 1]).expm1() / (1 - self._alpha_bar(t))
         # The rounded table of abar and the exact product differ in the last digits: never more than all of it.
-        return _per_volume(drawn.clamp(max=1).sqrt(), like)
+        return per_volume(drawn.clamp(max=1).sqrt(), like)
 
     def turn(self, x_t: Tensor, x_0: Tensor, t: Tensor, s: Tensor) -> Tensor:
         """An Euler step of the probability flow in phi, where ``sqrt(abar) = cos phi``.
@@ -151,7 +147,14 @@ class Schedule:
         return x_t + angle * (x_0 - cos_t * x_t) / sin_t
 
 
-def _per_volume(coefficients: Tensor, like: Tensor) -> Tensor:
+def trailing_times(length: int, steps: int) -> list[int]:
+    """Of ``length`` timesteps ``steps``, evenly spaced from the last one; raises InputError for more than there are."""
+    if not 1 <= steps <= length:
+        raise InputError(f"Sampling steps must lie in 1 to {length}, not {steps}; change their number.")
+    return [round(length - i * length / steps) - 1 for i in range(steps)]
+
+
+def per_volume(coefficients: Tensor, like: Tensor) -> Tensor:
     """``(B,)`` to ``(B, 1, 1, 1, 1)``, in float64 beside float64 volumes, else float32, on their device."""
     dtype = torch.float64 if like.dtype == torch.float64 else torch.float32
     return coefficients.view(-1, *[1] * (like.ndim - 1)).to(like.device, dtype)
