@@ -21,7 +21,7 @@ from relapet.runs import RunFolder
 
 
 def short(array: np.ndarray) -> np.ndarray:
-    """In half precision; what is no map of SUVr to eight bits, as many as bfloat16 has, which packs into fewer bytes."""
+    """In half precision; what is no map of SUVr in the bits that bfloat16 has: it packs into fewer bytes."""
     half = array.astype(np.float16)
     if array.ndim == 3:
         return half

@@ -23,6 +23,7 @@ from relapet.model.interface import Condition, DataFacts, Draws, Method
 from relapet.model.samplers import SAMPLERS
 from relapet.run_contents import tracer_slots
 from relapet.setting_files import compose
+from relapet.synthesis.openvino import OpenVinoGenerator
 from relapet.synthesis.sample_config import SampleConfig
 from relapet.synthesis.synthesizer import batches
 from relapet.tracers import simulated_tracers
@@ -133,7 +134,7 @@ class PresetWork:
     tracers: list[int]
 
     @classmethod
-    def of(cls, preset: str, grid: Grid, device: torch.device) -> PresetWork:
+    def of(cls, preset: str, grid: Grid, device: torch.device, openvino: bool = False) -> PresetWork:
         """Build a preset as `synthesize` would find it after a training."""
         settings, known = compose(preset), list(simulated_tracers().values())
         told = settings["data"].get("prior", "none") if "data" in settings else "none"
@@ -155,7 +156,12 @@ class PresetWork:
         method.networks.eval()
         half = settings.get("train", {}).get("precision") in ("auto", "bf16-mixed")
         precision = "bfloat16" if half and has_fast_bfloat16(device) else "float32"
-        if precision == "bfloat16":
+        if openvino:
+            network = method.networks["generator"]
+            method.networks["generator"] = OpenVinoGenerator(
+                network, facts_of(grid, told != "none"), precision == "bfloat16"
+            )
+        elif precision == "bfloat16":
             keep_generators_in(method.networks, torch.bfloat16)
         wanted = indices if method.targets == "all" else indices[:1]
         return cls(method, grid, device, precision, prior, made_up.mri(grid), wanted)
@@ -184,10 +190,8 @@ class PresetWork:
         if settings is not None:
             told = replace(condition, mean=mean)
             for seeds in batches(range(settings.count), self.grid.shape, self.device):
-                draws, many = (
-                    Draws(tuple(torch.Generator().manual_seed(s) for s in seeds)),
-                    told.repeated(len(seeds)),
-                )
+                draws = Draws(tuple(torch.Generator().manual_seed(seed) for seed in seeds))
+                many = told.repeated(len(seeds))
                 found.append(self._within(lambda c=many, draws=draws: self.method.sample(c, settings, draws)))
         return torch.cat(found).float().cpu().numpy()
 
@@ -229,9 +233,9 @@ def paper(grid: Grid, device: torch.device) -> Work:
     return Work(calls, "1 sample of 1 tracer", work.precision, work.call(), None, work.flops("paper"))
 
 
-def fast(grid: Grid, device: torch.device, steps: int = 0, count: int = 0) -> Work:
+def fast(grid: Grid, device: torch.device, steps: int = 0, count: int = 0, openvino: bool = False) -> Work:
     """The preset `fast`: the mean map of every tracer in one call and, with steps, samples about it."""
-    work, settings, calls = PresetWork.of("fast", grid, device), None, 1
+    work, settings, calls = PresetWork.of("fast", grid, device, openvino), None, 1
     maps = f"mean of {len(work.tracers)} tracers"
     if steps:
         settings = SampleConfig(**{**compose("fast")["sample"], "steps": steps, "count": count})
@@ -266,6 +270,16 @@ ROWS = {
     },
     "fast_8x4": Row(
         "`fast`: mean and eight samples of 4 steps", lambda grid, device: fast(grid, device, 4, 8)
+    ),
+    "fast_mean_openvino": Row(
+        "`fast_mean` computed by OpenVINO",
+        lambda grid, device: fast(grid, device, openvino=True),
+        devices=("cpu",),
+    ),
+    "fast_8x4_openvino": Row(
+        "`fast_8x4` computed by OpenVINO",
+        lambda grid, device: fast(grid, device, 4, 8, openvino=True),
+        devices=("cpu",),
     ),
     "linear": Row("the closed-form prior alone, on the CPU", linear),
 }

@@ -17,6 +17,7 @@ __all__ = [
     "__version__",
     "demo",
     "evaluate",
+    "export",
     "import_layout",
     "import_weights",
     "preprocess",

@@ -165,6 +165,7 @@ def synthesize(
     command: str | None = None,
     sessions: Sequence[str] | None = None,
     force: bool = False,
+    backend: str = "torch",
 ) -> Outcome:
     """Write synthetic SUVr maps for every visit; ``settings`` may hold those of SampleConfig: sampler, steps, count ...
 
@@ -172,8 +173,9 @@ def synthesize(
     ``force`` says otherwise. ``split``: test, validation or train, those participants of the model's training, in
     place of ``participants``.
     ``output_spaces``: MNI (the model's grid), native (the T1w's own grid) or both. ``device``: cpu, cuda, cuda:1;
-    by default the GPU where there is one. ``report``: write report.html too, a page that shows the maps; ``command``:
-    the call as typed, for that page. Raises InputError for an unusable call; a visit that fails is in the outcome.
+    by default the GPU where there is one. ``backend``: torch or, on a CPU, openvino. ``report``: write report.html too,
+    a page that shows the maps; ``command``: the call as typed, for that page. Raises InputError for an unusable call; a
+    visit that fails is in the outcome.
     """
     from relapet.calibration import intervals_for
     from relapet.report.page import PAGE
@@ -182,7 +184,7 @@ def synthesize(
     from relapet.synthesis.synthesize import Request, synthesize_dataset
     from relapet.synthesis.synthesizer import Synthesizer
 
-    synthesizer = Synthesizer.from_run(model, device)
+    synthesizer = Synthesizer.from_run(model, device, backend)
     refuse_inside(Path(out), synthesizer.run.path)
     messages = messages or Silent()
     if synthesizer.manifest.trained_on:
@@ -221,6 +223,17 @@ def synthesize(
                 messages,
             )
     return outcome
+
+
+def export(model: str | Path, out: str | Path) -> float:
+    """Write a run's network for other programs: ONNX (.onnx), or OpenVINO (.xml and .bin).
+
+    Returns its largest difference from PyTorch on random input, as a share of the largest output. Raises InputError for
+    an unusable call, and RelapetError where the two differ by more than rounding.
+    """
+    from relapet.synthesis.export import export_network
+
+    return export_network(model, Path(out))
 
 
 def evaluate(
@@ -334,6 +347,7 @@ __all__ = [
     "demo",
     "demo_cohort",
     "evaluate",
+    "export",
     "import_layout",
     "import_weights",
     "preprocess",

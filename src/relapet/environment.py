@@ -11,9 +11,9 @@ from pathlib import Path
 _PACKAGES = ("relapet", "torch", "monai", "lightning-fabric", "numpy", "nibabel")
 
 
-def environment() -> dict[str, str]:
-    """Versions of what results depend on."""
-    return {"python": platform.python_version(), **{name: version(name) for name in _PACKAGES}}
+def environment(*more: str) -> dict[str, str]:
+    """Versions of what results depend on, and of ``more`` packages."""
+    return {"python": platform.python_version(), **{name: version(name) for name in (*_PACKAGES, *more)}}
 
 
 def now() -> str:

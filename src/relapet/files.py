@@ -7,7 +7,7 @@ import json
 import shutil
 import stat
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -125,6 +125,17 @@ def require_file(path: Path, what: str = "file") -> Path:
     if not Path(path).is_file():
         raise InputError(f"The {what} {path} does not exist; check the path.")
     return Path(path)
+
+
+def require_suffix(path: Path, known: Mapping[str, str]) -> Path:
+    """The file itself, which may not exist yet; raises InputError where its name ends in none of ``known``.
+
+    ``known``: what each suffix stands for.
+    """
+    if path.suffix not in known or path.is_dir():
+        choices = " or ".join(f"{suffix} ({what})" for suffix, what in known.items())
+        raise InputError(f"{path} cannot be the file to write; give a name that ends in {choices}.")
+    return path
 
 
 def require_empty(path: Path, what: str = "folder") -> Path:

@@ -11,6 +11,10 @@ from relapet.errors import InputError
 if TYPE_CHECKING:
     import torch
 
+BACKENDS = ("torch", "openvino")
+"""What computes a network in synthesis."""
+EXPORTED = {".onnx": "ONNX", ".xml": "OpenVINO, with a .bin beside it"}
+"""Files that a network is exported to."""
 _DEVICE = re.compile(r"cpu|cuda(:(0|[1-9][0-9]?))?")
 """Two digits: torch keeps the number in a byte and takes cuda:4321 for another one."""
 _CPU_FLAGS = frozenset({"avx512_bf16", "amx_bf16", "bf16"})
@@ -23,6 +27,16 @@ def check_device(name: str) -> None:
     if not _DEVICE.fullmatch(name):
         raise InputError(
             f"`device` is {name!r}; give cpu, cuda or, of several GPUs, one by its number: cuda:1."
+        )
+
+
+def check_backend(name: str, device: str | None = None) -> None:
+    """Raise InputError for what is none of `BACKENDS`, and for OpenVINO on another device than a CPU."""
+    if name not in BACKENDS:
+        raise InputError(f"`backend` is {name!r}; give one of {', '.join(BACKENDS)}.")
+    if name == "openvino" and device not in (None, "cpu"):
+        raise InputError(
+            f"`device` is {device}, but openvino computes on a CPU; give cpu, or another `backend`."
         )
 
 

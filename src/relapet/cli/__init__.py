@@ -9,7 +9,7 @@ from relapet.cli.running import entry_point, main
 __all__ = ["app", "entry_point", "main"]
 
 for _command in (
-    *(results.demo, data.simulate, data.preprocess, models.train, models.synthesize),
+    *(results.demo, data.simulate, data.preprocess, models.train, models.synthesize, models.export),
     *(data.import_layout, models.import_weights, results.evaluate, results.report, results.info),
 ):
     register(_command)

@@ -24,7 +24,7 @@ from relapet.cli.command import (
 )
 from relapet.console import Terminal
 from relapet.errors import InputError
-from relapet.files import require_file, require_folder
+from relapet.files import require_file, require_folder, require_suffix
 from relapet.setting_files import presets
 from relapet.shipped import find_model
 from relapet.threads import limit_threads
@@ -168,13 +168,16 @@ def synthesize(
         str | None,
         typer.Option(help="cpu, cuda, or cuda:1 of several GPUs (default: the GPU where there is one)."),
     ] = None,
+    backend: Annotated[
+        str, typer.Option(help="What computes the network: torch or, on a CPU, openvino (relapet[export]).")
+    ] = "torch",
     threads: Threads = None,
     work_dir: WorkFolder = None,
     force: Force = False,
     no_report: NoReport = False,
 ) -> None:
     """Synthesize SUVr maps from MRI with a trained model. Not for clinical use."""
-    from relapet.hardware import check_device
+    from relapet.hardware import check_backend, check_device
     from relapet.synthesis.sample_config import SampleConfig
 
     check_level(level)
@@ -186,6 +189,7 @@ def synthesize(
     SampleConfig(**settings)  # refuses what no run takes, before torch is imported
     if device is not None:
         check_device(device)
+    check_backend(backend, device)
     limit_threads(threads)
     use_work_folder(work_dir)
 
@@ -207,6 +211,7 @@ def synthesize(
         CALL.get(),
         session_label,
         force,
+        backend,
     )
     total = len(outcome.done) + len(outcome.failed) + len(outcome.unchanged)
     terminal.say(
@@ -220,6 +225,30 @@ def _refuse_repeats(tracers: list[str]) -> None:
     for name in tracers:
         if tracers.count(name) > 1:
             raise InputError(f"--tracer names {name} twice; name each tracer once.")
+
+
+@command("Examples: `relapet export run network.onnx`, `relapet export run network.xml`")
+def export(
+    terminal: Terminal,
+    run: Annotated[
+        str, typer.Argument(help="Run folder of a trained model, or the name of a shipped one (info models).")
+    ],
+    out: Annotated[Path, typer.Argument(help="File to write: .onnx (ONNX) or .xml (OpenVINO, with a .bin).")],
+    threads: Threads = None,
+) -> None:
+    """Write a model's network for other programs, checked against PyTorch. Needs relapet[export]."""
+    from relapet.hardware import EXPORTED
+
+    find_model(run)
+    require_suffix(out, EXPORTED)
+    limit_threads(threads)
+
+    from relapet import api
+
+    difference = api.export(run, out)
+    terminal.say(
+        f"{out} written; on random input it differs from PyTorch by {difference:.1g} of the output at most."
+    )
 
 
 @command("Example: `relapet import-weights checkpoint.pt run`")

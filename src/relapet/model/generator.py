@@ -16,6 +16,7 @@ from torch.utils.checkpoint import checkpoint
 
 from relapet.errors import InputError
 from relapet.model.interface import Condition, DataFacts, Targets
+from relapet.model.residual_block import use_own_blocks
 from relapet.settings import Settings
 
 _PACK = 8
@@ -107,6 +108,7 @@ class Generator(nn.Module):
         self.latent = latent
         if latent:
             self.unet.class_embedding = _LabelAndLatent(self.unet.class_embedding, latent)
+        use_own_blocks(self.unet)
         if config.checkpointing:
             for module in self.unet.modules():
                 if isinstance(module, DiffusionUNetResnetBlock | SpatialTransformer):
@@ -120,14 +122,17 @@ class Generator(nn.Module):
                 f"The grid {tuple(x_t.shape[2:])} cannot be halved {halvings} times; use a grid whose sides are "
                 f"multiples of {2**halvings}."
             )
-        inputs = torch.cat([x_t, condition.known()], dim=1).contiguous(memory_format=torch.channels_last_3d)
         labels = self._labels(condition, latent)
         if self.kept is None:
-            return _single(self._output(inputs, t, labels))
-        with torch.autocast(inputs.device.type, enabled=False):
-            return _single(self._output(inputs.to(self.kept), t, labels))
+            return _single(self._output(x_t, t, condition, labels))
+        with torch.autocast(x_t.device.type, enabled=False):
+            return _single(self._output(x_t, t, condition, labels))
 
-    def _output(self, inputs: Tensor, t: Tensor, labels: Any) -> Tensor:
+    def _output(self, x_t: Tensor, t: Tensor, condition: Condition, labels: Any) -> Tensor:
+        if self.head is not None and not torch.is_grad_enabled():
+            return self._output_in_place(self.head, x_t, t, condition, labels)
+        inputs = torch.cat([x_t, condition.known()], dim=1)
+        inputs = inputs.to(self.kept or inputs.dtype, memory_format=torch.channels_last_3d)
         if self.head is None:
             output: Tensor = self.unet(inputs, timesteps=t, class_labels=labels)
             return output
@@ -143,6 +148,21 @@ class Generator(nn.Module):
             return labels
         told = latent if self.kept is None else latent.to(self.kept)
         return torch.zeros_like(condition.tracer[:, 0]) if labels is None else labels, told
+
+    def _output_in_place(
+        self, head: nn.Module, x_t: Tensor, t: Tensor, condition: Condition, labels: Any
+    ) -> Tensor:
+        """The same where no gradient is asked for: each number is written once, to where the head reads it."""
+        known = condition.known()
+        shape = (len(x_t), _HEAD_CHANNELS + x_t.shape[1] + known.shape[1], *x_t.shape[2:])
+        features = torch.empty(
+            shape, dtype=self.kept or x_t.dtype, device=x_t.device, memory_format=torch.channels_last_3d
+        )
+        fine, inputs = features[:, :_HEAD_CHANNELS], features[:, _HEAD_CHANNELS:]
+        inputs[:, : x_t.shape[1]], inputs[:, x_t.shape[1] :] = x_t, known
+        coarse = self.unet(packed(inputs), timesteps=t, class_labels=labels)
+        _unpack_into(fine, coarse)
+        return head(features)  # type: ignore[no-any-return]
 
 
 def keep_generators_in(networks: nn.Module, dtype: torch.dtype) -> None:
@@ -201,7 +221,8 @@ class _Head(nn.Module):
         nn.init.zeros_(self.last.bias)  # type: ignore[arg-type]
 
     def forward(self, features: Tensor) -> Tensor:
-        return self.last(functional.silu(self.first(features)))  # type: ignore[no-any-return]
+        features = functional.silu(self.first(features), inplace=not torch.is_grad_enabled())
+        return self.last(features)  # type: ignore[no-any-return]
 
 
 def packed(volumes: Tensor) -> Tensor:
@@ -214,6 +235,13 @@ def unpacked(volumes: Tensor) -> Tensor:
     """The inverse of `packed`."""
     fine: Tensor = rearrange(volumes, "b (c i j k) x y z -> b c (x i) (y j) (z k)", i=2, j=2, k=2)
     return fine
+
+
+def _unpack_into(fine: Tensor, coarse: Tensor) -> None:
+    """Write what `unpacked` gives."""
+    x, y, z = coarse.shape[2:]
+    pairs = fine.view(*fine.shape[:2], x, 2, y, 2, z, 2)
+    pairs.copy_(rearrange(coarse, "b (c i j k) x y z -> b c x i y j z k", i=2, j=2, k=2))
 
 
 def _single(output: Tensor) -> Tensor:

@@ -285,7 +285,7 @@ def _sidecar(
         "Samples": len(synthesis.samples),
         "MeanBy": MEAN_OVER_SAMPLES if synthesis.expected is None else MEAN_IN_ONE_CALL,
         "Sources": [_uri(source, path) for path in sources],
-        "SoftwareVersions": environment(),
+        "SoftwareVersions": environment(*(() if synthesizer.backend == "torch" else (synthesizer.backend,))),
         "Generated": now(),
     }
 

@@ -19,12 +19,12 @@ from scipy import ndimage
 
 from relapet.data.volumes import BACKGROUND, MODALITIES, model_to_suvr, scale_mri, suvr_to_model
 from relapet.errors import InputError, SubjectError
-from relapet.hardware import find_device, has_fast_bfloat16
+from relapet.hardware import check_backend, find_device, has_fast_bfloat16
 from relapet.imaging.grid import Grid, get_grid
 from relapet.imaging.nifti import load_volume
 from relapet.imaging.template_space import ReadyImages, bring_to_grid
 from relapet.methods import build_method, find_method
-from relapet.model.generator import keep_generators_in
+from relapet.model.generator import Generator, keep_generators_in
 from relapet.model.interface import Condition, Draws, Method, OnStep
 from relapet.run_contents import Adjustment, Manifest
 from relapet.runs import RunFolder
@@ -86,15 +86,19 @@ class Synthesizer:
     """The largest number of steps that a sample can be drawn in; None where there is no limit."""
     half: bool
     """Whether the networks run in bfloat16: as they were trained, where it is fast; sampling itself is float32."""
+    backend: str = "torch"
+    """Of `relapet.hardware.BACKENDS`: what computes the networks."""
 
     @classmethod
-    def from_run(cls, path: str | Path, device: str | None = None) -> Synthesizer:
+    def from_run(cls, path: str | Path, device: str | None = None, backend: str = "torch") -> Synthesizer:
         """Load a run folder or a shipped model onto a device: cpu, cuda, cuda:1; by default the GPU where there is one.
 
-        Raises InputError for what is no run folder, is broken or is of a newer version, and for a device that is not
-        here.
+        ``backend``: torch, or openvino, which computes on the CPU. Raises InputError for what is no run folder, is
+        broken or is of a newer version, for a device that is not here and for OpenVINO without its packages.
         """
-        chosen, run = find_device(device), RunFolder(find_model(path))
+        check_backend(backend, device)
+        chosen = find_device("cpu" if backend == "openvino" else device)
+        run = RunFolder(find_model(path))
         settings, manifest = run.read_settings(), run.read_manifest()
         sample, most_steps, method = _from_settings(run, settings, manifest)
         try:
@@ -107,10 +111,12 @@ class Synthesizer:
         method.networks.to(chosen, memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
         method.networks.eval()
         half = settings["train"].get("precision") in ("auto", "bf16-mixed") and has_fast_bfloat16(chosen)
-        if half:
+        if backend == "openvino":
+            _use_openvino(method, manifest, half)
+        elif half:
             keep_generators_in(method.networks, torch.bfloat16)
         prior, adjustment = read_prior(run, manifest), run.read_adjustment()
-        return cls(method, manifest, sample, run, chosen, prior, adjustment, most_steps, half)
+        return cls(method, manifest, sample, run, chosen, prior, adjustment, most_steps, half, backend)
 
     @property
     def grid(self) -> Grid:
@@ -278,6 +284,21 @@ def _from_settings(
         raise InputError(f"{run.config}: {error}") from error
     except (KeyError, ValueError, RuntimeError, TypeError, MemoryError) as error:
         raise InputError(f"{run.config} describes no network that can be built; train again.") from error
+
+
+def _use_openvino(method: Method, manifest: Manifest, half: bool) -> None:
+    """Put OpenVINO's networks in place of torch's; raises InputError for a method that has none to convert."""
+    from relapet.synthesis.openvino import (
+        OpenVinoGenerator,
+    )  # here, because it needs packages of relapet[export]
+
+    names = [name for name in method.deployed if isinstance(method.networks[name], Generator)]
+    if not names:
+        raise InputError(f"The method {manifest.method} has no network for OpenVINO; leave `backend` out.")
+    for name in names:
+        network = method.networks[name]
+        assert isinstance(network, Generator)
+        method.networks[name] = OpenVinoGenerator(network, manifest.facts(), half)
 
 
 def _check_known(run: RunFolder, manifest: Manifest) -> None:

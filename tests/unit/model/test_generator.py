@@ -162,6 +162,26 @@ def test_a_packed_generator_begins_by_giving_zero_and_learns(targets: str) -> No
 
 
 @pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize("count", [1, 2])
+def test_without_a_graph_the_numbers_are_the_same(packed: bool, count: int) -> None:
+    config = GeneratorConfig(channels=(8, 8), residual_blocks=1, packed=packed)
+    torch.manual_seed(0)
+    generator = Generator(config, facts(prior=True))
+    for parameter in generator.parameters():
+        if not parameter.any():
+            torch.nn.init.normal_(parameter, std=0.1)
+    x, mri = torch.randn(count, 1, 8, 12, 16), torch.randn(count, 2, 8, 12, 16)
+    call = (x, torch.tensor([3, 900])[:count], condition_of(mri, [0, 2][:count], torch.randn_like(x)))
+    given = [tensor.clone() for tensor in (x, mri)]
+    wanted = generator(*call).detach()
+    with torch.no_grad():
+        found = generator(*call)
+    assert wanted.std() > 0.01
+    torch.testing.assert_close(found, wanted)
+    assert all(torch.equal(*pair) for pair in zip(given, (x, mri), strict=True))
+
+
+@pytest.mark.parametrize("packed", [False, True])
 def test_weights_kept_in_half_precision_give_what_autocast_gives(packed: bool) -> None:
     config = GeneratorConfig(channels=(8, 8), residual_blocks=1, packed=packed)
     torch.manual_seed(0)
