@@ -15,6 +15,7 @@ from relapet.report.style import DOUBLE_COLUMN_INCHES, MARKERS, PALETTE, house_s
 _VALIDATION = "mae/"
 _TIMES = ("seconds", "loader_seconds")
 _COLUMNS = 3
+_FEW = 40
 
 
 def read_log(path: Path) -> pd.DataFrame:
@@ -45,7 +46,8 @@ def _losses(log: pd.DataFrame, names: list[str]) -> Figure:
         panels = figure.subplots(rows, columns, squeeze=False).ravel()
         for ax, name in zip(panels, names, strict=False):
             part = log[log["name"] == name]
-            ax.plot(part["step"], part["value"], color=PALETTE[0], linewidth=0.9)
+            dots = "." if len(part) < _FEW else None  # a line of one point would not be seen
+            ax.plot(part["step"], part["value"], color=PALETTE[0], linewidth=0.9, marker=dots)
             ax.set(title=name, xlabel="step")
         for ax in panels[len(names) :]:
             ax.set_axis_off()
