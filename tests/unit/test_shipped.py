@@ -122,7 +122,7 @@ def test_the_simulated_model_is_small_says_what_it_is_and_works(tmp_path: Path) 
     assert (tmp_path / "packed.zip").stat().st_size < 10.5e6
     card = (model / "README.md").read_text()
     assert "simulated people" in card
-    assert "no real person" in " ".join(card.split())
+    assert "nothing of any real person" in " ".join(card.split())
     synthesizer = Synthesizer.from_run(model, device="cpu")
     assert synthesizer.manifest.trained_on == "simulated"
     assert synthesizer.gives_mean

@@ -8,6 +8,7 @@ from typing import Any
 from relapet.errors import InputError
 from relapet.methods.bridge import Bridge
 from relapet.methods.crps import Crps
+from relapet.methods.ddgan import Ddgan
 from relapet.methods.ddpm import Ddpm
 from relapet.methods.ficd import Ficd
 from relapet.methods.linear import Linear
@@ -26,6 +27,7 @@ METHODS: dict[str, Any] = {
     "pix2pix": Pix2pix,
     "ddpm": Ddpm,
     "ficd": Ficd,
+    "ddgan": Ddgan,
     "rectified_flow": RectifiedFlow,
     "bridge": Bridge,
     "rela": Rela,

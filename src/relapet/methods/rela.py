@@ -159,7 +159,6 @@ class Rela(Method):
         self.config, self.facts, self.targets = config, facts, config.tracers
         self.schedule = scaled_linear_schedule(config.timesteps, config.beta_first, config.beta_last)
         self.noise: dict[int, NoiseShape] = {}
-        self.centre: Centre | None = None
         self.parametrisation = (
             Remainder(self.schedule, "x0", self.noise)
             if config.noise == "shaped"
@@ -170,6 +169,12 @@ class Rela(Method):
         if config.adversarial_weight > 0:
             self.networks["discriminator"] = Discriminator(config.discriminator, facts)
 
+    @property
+    def _generator(self) -> Generator:
+        generator = self.networks["generator"]
+        assert isinstance(generator, Generator)
+        return generator
+
     def fit(self, training: Iterable[Batch]) -> None:
         """Find the shape of what the prior leaves, and what MRI and prior are on average."""
         if self.config.noise == "white":
@@ -177,13 +182,13 @@ class Rela(Method):
         finder = CentreFinder()
         self.noise.update(noise_of_remainders(finder.watch(training), self.facts.voxel_mm))
         if self.config.centred:
-            self.centre = finder.found()
+            self._generator.centre = finder.found()
 
     def fitted(self) -> dict[str, Tensor]:
         """The noise's shape of each tracer, by its index, and the training means."""
         shapes = {str(index): shape.to_tensors() for index, shape in self.noise.items()}
-        if self.centre is not None:
-            shapes[_CENTRE] = self.centre.to_tensors()
+        if self._generator.centre is not None:
+            shapes[_CENTRE] = self._generator.centre.to_tensors()
         return {
             f"{start}.{name}": tensor for start, found in shapes.items() for name, tensor in found.items()
         }
@@ -194,17 +199,10 @@ class Rela(Method):
             super().load_fitted(found)
             return
         if self.config.centred:
-            self.centre = Centre.from_tensors(_parts(found, _CENTRE), self.facts.shape)
+            self._generator.centre = Centre.from_tensors(_parts(found, _CENTRE), self.facts.shape)
         for index in sorted({name.partition(".")[0] for name in found} - {_CENTRE}):
             parts = _parts(found, index)
             self.noise[int(index)] = NoiseShape.from_tensors(parts, self.facts.shape, self.facts.voxel_mm)
-
-    def _network(self, x_t: Tensor, t: Tensor, condition: Condition) -> Tensor:
-        """The generator, shown also what is a person's own where it is to be."""
-        if self.centre is not None:
-            condition = self.centre.shown(condition)
-        output: Tensor = self.networks["generator"](x_t, t, condition)
-        return output
 
     def phases(self) -> list[Phase]:
         """The critic first, then the generator on the same clean prediction."""
@@ -235,7 +233,7 @@ class Rela(Method):
         x_0 = form.walked(batch.pet, condition)
         # In place of a tracer that is not there, or not shown, stands noise alone: no -1 may pose as its PET.
         x_t = torch.where(there[:, :, None, None, None], self.schedule.mix(x_0, eps, t), eps)
-        prediction = form.predict(self._network, x_t, t, condition)
+        prediction = form.predict(self.networks["generator"], x_t, t, condition)
         x0_hat = form.finished(form.clean(prediction, x_t, t, condition), condition)
         target = form.target(x_0, eps, t, condition)
         return _Step(batch, self._weight(batch), target, prediction, x0_hat, t, step)
@@ -320,7 +318,7 @@ class Rela(Method):
     def _clean(self, x_t: Tensor, t: Tensor, condition: Condition) -> Tensor:
         """The PET in [-1, 1]."""
         form = self.parametrisation
-        prediction = form.predict(self._network, x_t, t, condition)
+        prediction = form.predict(self.networks["generator"], x_t, t, condition)
         return form.finished(form.clean(prediction, x_t, t, condition), condition)
 
     def sample(

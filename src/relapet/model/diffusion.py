@@ -111,6 +111,11 @@ class Schedule:
         signal, noise = self.signal_and_noise(t, x_t)
         return (x_t - signal * x_0) / noise
 
+    def onward(self, x_s: Tensor, noise: Tensor, t: Tensor) -> Tensor:
+        """A sample of q(x_t | x_{t-1}), one step towards noise: ``sqrt(1 - beta_t) x_{t-1} + sqrt(beta_t) eps``."""
+        beta = self.betas.double()[t.cpu()].to(x_s.device)
+        return per_volume((1 - beta).sqrt(), x_s) * x_s + per_volume(beta.sqrt(), x_s) * noise
+
     def step(self, x_t: Tensor, x_0: Tensor, t: Tensor, s: Tensor, noise: Tensor) -> Tensor:
         """One ancestral step from ``t`` to any earlier ``s``: a sample of q(x_s | x_t, x_0) (DDPM, equations 6, 7).
 
@@ -163,4 +168,20 @@ def per_volume(coefficients: Tensor, like: Tensor) -> Tensor:
 def scaled_linear_schedule(length: int, beta_first: float, beta_last: float) -> Schedule:
     """``beta_t`` whose square root grows linearly (Rombach et al. 2022); the published release uses this one."""
     betas = torch.linspace(beta_first**0.5, beta_last**0.5, length, dtype=torch.float32).square()
+    return Schedule(betas, torch.cumprod(1 - betas, dim=0))
+
+
+BETA_MIN, BETA_MAX = 0.1, 20.0
+"""Of the variance-preserving SDE (Song et al. 2021, arXiv:2011.13456)."""
+
+
+def few_step_schedule(length: int) -> Schedule:
+    """The variance-preserving SDE in a few steps: ``beta_t = 1 - exp(-b / T - (B - b) (2 t - 1) / (2 T^2))``, t from 1.
+
+    b and B are `BETA_MIN` and `BETA_MAX`; whatever T, next to nothing of the volume is left at its end (Xiao et al.
+    2021, arXiv:2112.07804).
+    """
+    t = torch.arange(1, length + 1, dtype=torch.float64)
+    rate = BETA_MIN / length + (BETA_MAX - BETA_MIN) * (2 * t - 1) / (2 * length**2)
+    betas = (-(-rate).expm1()).float()
     return Schedule(betas, torch.cumprod(1 - betas, dim=0))

@@ -15,6 +15,7 @@ from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
 from relapet.errors import InputError
+from relapet.model.centre import Centre
 from relapet.model.interface import Condition, DataFacts, Targets
 from relapet.model.residual_block import use_own_blocks
 from relapet.settings import Settings
@@ -73,7 +74,7 @@ class Generator(nn.Module):
         own: bool = False,
         latent: int = 0,
     ) -> None:
-        """``own``: whether conditions carry `Condition.own`."""
+        """``own``: whether it is also shown what is a person's own, by `centre`, which is then to be set."""
         super().__init__()
         self.config = config
         count = facts.tracers if targets == "all" else 1
@@ -82,6 +83,9 @@ class Generator(nn.Module):
         channels = count + known * (2 if own else 1)
         self.kept: torch.dtype | None = None
         """See `keep_generators_in`."""
+        self.own = own
+        self.centre: Centre | None = None
+        """What is taken off, as found in training; not among the weights."""
         self.head = _Head(_HEAD_CHANNELS + channels, count) if config.packed else None
         attention = config.attention == "lowest"
         classes = facts.tracer_slots if self.embedded else (1 if latent else None)
@@ -123,6 +127,10 @@ class Generator(nn.Module):
                 f"multiples of {2**halvings}."
             )
         labels = self._labels(condition, latent)
+        if self.own:
+            if self.centre is None:
+                raise ValueError("a generator that is shown what is a person's own must be told the centre")
+            condition = self.centre.shown(condition)
         if self.kept is None:
             return _single(self._output(x_t, t, condition, labels))
         with torch.autocast(x_t.device.type, enabled=False):

@@ -6,7 +6,9 @@ import pytest
 import torch
 
 from relapet.model.centre import Centre, CentreFinder
-from relapet.model.interface import Batch, Condition
+from relapet.model.generator import Generator, GeneratorConfig
+from relapet.model.interface import Batch, Condition, DataFacts
+from relapet.model.portable import plain
 
 SHAPE = (4, 5, 6)
 
@@ -65,3 +67,21 @@ def test_a_difference_far_beyond_all_others_is_clipped() -> None:
 def test_the_means_of_another_grid_or_broken_ones_are_refused(broken: dict[str, torch.Tensor]) -> None:
     with pytest.raises(ValueError, match="training means"):
         Centre.from_tensors(broken, SHAPE)
+
+
+def test_a_generator_is_shown_what_is_a_persons_own() -> None:
+    facts = DataFacts(tracers=3, tracer_slots=3, prior=True, shape=(8, 8, 8), voxel_mm=3.0)
+    config = GeneratorConfig(channels=(8, 8), norm_groups=4, residual_blocks=1, packed=True)
+    generator = Generator(config, facts, "all", own=True)
+    torch.nn.init.normal_(generator.head.last.weight)  # it begins by giving 0
+    condition = Condition(torch.rand(1, 2, 8, 8, 8), torch.rand(1, 3, 8, 8, 8), torch.arange(3)[None])
+    x_t, t = torch.rand(1, 3, 8, 8, 8), torch.tensor([10])
+    with pytest.raises(ValueError, match="must be told the centre"):
+        generator(x_t, t, condition)
+    outputs = []
+    for mean in (0.0, 0.5):
+        generator.centre = Centre(torch.full((5, 8, 8, 8), mean), torch.ones(5))
+        outputs.append(generator(x_t, t, condition))
+        same = plain(generator, facts)
+        torch.testing.assert_close(same(x_t, t, condition), outputs[-1])
+    assert not torch.allclose(*outputs)
