@@ -199,6 +199,7 @@ def evaluate(
     out: str | Path,
     config: EvaluationConfig | None = None,
     messages: Messages | None = None,
+    figures: bool = True,
 ) -> Evaluation:
     """Score synthetic trees against the measured one: tables and summary into ``out``, figures into ``out``/figures.
 
@@ -220,6 +221,8 @@ def evaluate(
             lambda done, of: advance(done / of, f"{done} of {of} scans"),
         )
         refuse_leaks(result, write_summary(result))
+    if not figures:
+        return result
     with messages.track("draw", 1.0) as advance:
         draw_evaluation(result, lambda done, of: advance(done / of, f"{done} of {of} figures"), messages.warn)
     return result
