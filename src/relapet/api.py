@@ -244,6 +244,7 @@ def evaluate(
     messages: Messages | None = None,
     report: bool = True,
     command: str | None = None,
+    figures: bool = True,
 ) -> Evaluation:
     """Score synthetic trees against the measured one: tables and summary into ``out``, figures into ``out``/figures.
 
@@ -268,6 +269,8 @@ def evaluate(
             lambda done, of: advance(done / of, f"{done} of {of} scans"),
         )
         refuse_leaks(result, write_summary(result))
+    if not figures:
+        return result
     with messages.track("draw", 1.0) as advance:
         draw_evaluation(result, lambda done, of: advance(done / of, f"{done} of {of} figures"), messages.warn)
     if report:

@@ -49,8 +49,8 @@ def test_every_option_that_may_be_repeated_takes_several_values() -> None:
     }
     assert {option for _, _, option in several} >= {"--tracer", "--set", "--compare", "--participant-label"}
     for name, parameter, option in several:
-        context = COMMANDS[name].make_context(name, [option, "a=1", "b=2"], resilient_parsing=True)
-        assert [str(value) for value in context.params[parameter]] == ["a=1", "b=2"]
+        context = COMMANDS[name].make_context(name, [option, "1", "2"], resilient_parsing=True)
+        assert [str(value) for value in context.params[parameter]] == ["1", "2"]
 
 
 def test_nothing_is_rewritten_after_two_hyphens() -> None:
