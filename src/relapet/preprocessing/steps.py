@@ -93,7 +93,7 @@ def watched(logs: Mapping[str, Path], advance: Advance) -> Iterator[Callable[[st
                 note = "; ".join(
                     f"{v}: {step.text} ({step.number} of {step.of})" for v, step in steps.items()
                 )
-                if note != shown:
+                if note and note != shown:
                     advance(len(done) + _share(steps), note)
                 shown = note
 
