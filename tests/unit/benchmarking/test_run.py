@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +13,8 @@ import pytest
 
 import relapet
 from relapet import api
-from relapet.benchmarking import BenchmarkConfig, benchmark
-from relapet.benchmarking.case import CaseFolder, Job, run_case
+from relapet.benchmarking import BenchmarkConfig, benchmark, run
+from relapet.benchmarking.case import CaseFolder, Job, _cost, run_case
 from relapet.benchmarking.config import compose_methods
 from relapet.benchmarking.cost import measure_cost, regimes
 from relapet.errors import InputError, RelapetError
@@ -65,10 +67,9 @@ def test_seconds_become_steps_by_what_a_step_costs(cohort: Path, tmp_path: Path)
     cost = measure_cost(settings, cohort, RunFolder(tmp_path / "timing"))
     assert 0.001 < cost.step_seconds < 1
     assert cost.tracers == 1
-    run_case(case)
-    record = read_json(case.result)
-    assert record["steps"] == int(1.0 / record["step_seconds"])
-    assert record["steps"] == case.run.read_settings()["train"]["steps"]
+    found, steps = _cost(case, case.read_job())
+    assert steps == int(1.0 / found.step_seconds)
+    assert _cost(case, case.read_job()) == (found, steps)  # measured once
 
 
 def test_samples_seen_become_steps_and_what_is_done_is_not_done_again(
@@ -138,10 +139,15 @@ def test_one_that_fails_is_named_the_others_are_compared_and_methods_can_be_adde
         benchmark(cohort, out, first, other)
 
 
-def test_where_nothing_can_be_finished_the_first_fault_is_told(cohort: Path, tmp_path: Path) -> None:
-    few = write_toy_derivative(tmp_path / "few", 1)
-    with pytest.raises(RelapetError, match="No method could be finished; the first fault"):
-        benchmark(few, tmp_path / "out", config(methods=("tracer_mean",), settings=(), budget_samples=5))
+def test_where_nothing_can_be_finished_the_first_fault_is_told(
+    cohort: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def dies(folder: CaseFolder) -> subprocess.Popen[bytes]:
+        return subprocess.Popen([sys.executable, "-c", "import os; os.kill(os.getpid(), 9)"])
+
+    monkeypatch.setattr(run, "_start", dies)
+    with pytest.raises(RelapetError, match=r"the first fault: .* signal 9, perhaps for"):
+        benchmark(cohort, tmp_path / "out", config(methods=("tracer_mean",), settings=(), budget_samples=5))
 
 
 def test_a_folder_of_something_else_is_refused(cohort: Path, tmp_path: Path) -> None:
