@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-KILLS := tests/end_to_end/test_kills.py
+SLOW := tests/end_to_end/test_kills.py tests/unit/methods/test_overfitting.py
 STAMP := $(VENV)/.installed
 
 # A caller's own warning filter must not change what tests and the demo say.
@@ -29,10 +29,10 @@ demo: install ## Simulate, train, synthesize, evaluate: writes demo-output anew 
 		echo "The demo took $$(( $$(date +%s) - started )) s; its results are in demo-output."
 
 test: install ## Run all tests, one process a core and one thread a process.
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile --ignore $(KILLS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile $(addprefix --ignore=,$(SLOW))
 
-test-slow: install ## Run what kills, stops and races real processes; by itself, since it counts seconds.
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(KILLS)
+test-slow: install ## Run what kills, stops and races real processes, by itself, since it counts seconds; and what learns by heart.
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(SLOW)
 
 check: install ## Check style, formatting, types and the direction of imports.
 	$(BIN)/ruff check .
@@ -46,5 +46,6 @@ bench: install ## Run each script in benchmarks/ at its small default size.
 		echo "== $$script"; $(BIN)/python "$$script" || exit 1; \
 	done
 
-docs: install ## Write docs/cli.md from the commands' help and check every link and picture of the documentation.
+docs: install ## Write docs/cli.md from the commands' help, check every link, and build the site in build/site.
 	$(BIN)/python docs/build.py
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet

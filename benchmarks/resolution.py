@@ -3,11 +3,11 @@
     python benchmarks/resolution.py                              # simulates two people at 1 mm first
     python benchmarks/resolution.py --cohort COHORT --out benchmarks/results/resolution
 
-PSNR in the template's brain on the 1 mm grid, in the tracer's SUVr window. `against measured` is what `evaluate`
-would score of a model that knew the noise-free PET, or all that the MRI shows of it (visible), on that grid; what it
-lacks to the same at 1 mm is the price of the grid. The measured PET shows what the grid leaves of the noise. Down:
-smoothed so that nothing aliases, then sampled, as every image that relapet reads. Up: linear, and by cubic splines.
-Writes OUT.md and OUT.tsv where --out is given.
+PSNR in the template's brain on the 1 mm grid, in the tracer's SUVr window. `against measured` is what `evaluate` would
+score of a model that knew the noise-free PET, or all that the MRI shows of it (visible), on that grid; what it lacks
+to the same at 1 mm is the price of the grid. The measured PET shows what the grid leaves of the noise. Down: smoothed
+so that nothing aliases, then sampled, as every image that relapet reads. Up: linear, and by cubic splines. Writes
+OUT.md and OUT.tsv where --out is given.
 """
 
 from __future__ import annotations

@@ -15,6 +15,7 @@ __version__ = VERSION
 __all__ = [
     "Synthesizer",
     "__version__",
+    "benchmark",
     "demo",
     "evaluate",
     "export",
@@ -24,10 +25,14 @@ __all__ = [
     "simulate",
     "synthesize",
     "train",
+    "write_report",
 ]
+
+_ELSEWHERE = {"benchmark": "relapet.benchmarking"}
+"""What is no call of `relapet.api` but stands on these."""
 
 
 def __getattr__(name: str) -> Any:
     if name in __all__:
-        return getattr(import_module("relapet.api"), name)
+        return getattr(import_module(_ELSEWHERE.get(name, "relapet.api")), name)
     raise AttributeError(f"module 'relapet' has no attribute {name!r}")

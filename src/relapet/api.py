@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -115,15 +115,19 @@ def train(
     run: str | Path,
     resume: bool = False,
     messages: Messages | None = None,
+    command: str | None = None,
 ) -> RunFolder:
-    """Train a model on model-ready derivatives, and calibrate it on its validation subjects.
+    """Train a model on model-ready derivatives, calibrate it on its validation subjects, and write its report.html.
 
     With ``resume`` a run goes on with its own settings (``config`` None), of which a few may be given anew: see
-    `relapet.training.folder.MAY_CHANGE`. Raises InputError, TrainingError and Stopped.
+    `relapet.training.folder.MAY_CHANGE`. ``command``: the call as typed, for the report. Raises
+    InputError, TrainingError and Stopped.
     """
     from relapet.adjustment import fit_adjustment
     from relapet.calibration import calibrate_run
     from relapet.config import load_resumed
+    from relapet.report.page import PAGE
+    from relapet.report.page.run import write_run_page
     from relapet.runs import RunFolder
     from relapet.training.distributed import is_first_process
     from relapet.training.train import TrainOptions, train_run
@@ -141,6 +145,8 @@ def train(
         messages.say("Calibrating samples and VOI intervals on the validation subjects.")
         fit_adjustment(folder, Path(derivatives), messages)
         calibrate_run(folder, Path(derivatives), messages)
+    if is_first_process():
+        _write_page(lambda: write_run_page(folder.path, folder.path / PAGE, command), messages)
     return folder
 
 
@@ -155,16 +161,25 @@ def synthesize(
     output_spaces: Sequence[str] = ("MNI",),
     split: str | None = None,
     device: str | None = None,
+    report: bool = True,
+    command: str | None = None,
+    sessions: Sequence[str] | None = None,
+    force: bool = False,
     backend: str = "torch",
 ) -> Outcome:
     """Write synthetic SUVr maps for every visit; ``settings`` may hold those of SampleConfig: sampler, steps, count ...
 
-    ``split``: test, validation or train, those participants of the model's training, in place of ``participants``.
+    What an earlier call has written from the same images with the same model and settings is left as it is, unless
+    ``force`` says otherwise. ``split``: test, validation or train, those participants of the model's training, in
+    place of ``participants``.
     ``output_spaces``: MNI (the model's grid), native (the T1w's own grid) or both. ``device``: cpu, cuda, cuda:1;
-    by default the GPU where there is one. ``backend``: torch or, on a CPU, openvino. Raises InputError for an unusable
-    call; a visit that fails is in the outcome.
+    by default the GPU where there is one. ``backend``: torch or, on a CPU, openvino. ``report``: write report.html too,
+    a page that shows the maps; ``command``: the call as typed, for that page. Raises InputError for an unusable call; a
+    visit that fails is in the outcome.
     """
     from relapet.calibration import intervals_for
+    from relapet.report.page import PAGE
+    from relapet.report.page.synthesis import write_synthesis_page
     from relapet.synthesis.dataset import SIMULATED_NOTICE
     from relapet.synthesis.synthesize import Request, synthesize_dataset
     from relapet.synthesis.synthesizer import Synthesizer
@@ -188,11 +203,26 @@ def synthesize(
         tracers=wanted,
         sample=sample,
         participants=None if participants is None else tuple(participants),
+        sessions=None if sessions is None else tuple(sessions),
         split=split,
         spaces=tuple(output_spaces),
         intervals=intervals_for(synthesizer, wanted, sample, messages),
+        force=force,
     )
-    return synthesize_dataset(Path(source), Path(out), synthesizer, request, messages)
+    outcome = synthesize_dataset(Path(source), Path(out), synthesizer, request, messages)
+    if report and (outcome.done or (outcome.unchanged and not (Path(out) / PAGE).exists())):
+        with messages.track("report", 1.0) as advance:
+            _write_page(
+                lambda: write_synthesis_page(
+                    Path(out),
+                    Path(out) / PAGE,
+                    set(outcome.done),
+                    command,
+                    lambda done, of, name: advance(done / of, name),
+                ),
+                messages,
+            )
+    return outcome
 
 
 def export(model: str | Path, out: str | Path) -> float:
@@ -212,15 +242,21 @@ def evaluate(
     out: str | Path,
     config: EvaluationConfig | None = None,
     messages: Messages | None = None,
+    report: bool = True,
+    command: str | None = None,
+    figures: bool = True,
 ) -> Evaluation:
     """Score synthetic trees against the measured one: tables and summary into ``out``, figures into ``out``/figures.
 
-    Raises InputError where nothing can be compared, and LeakError, after the tables are written and before the
+    ``report``: write report.html too, a page of all these and of the scans; ``command``: the call as typed, for that
+    page. Raises InputError where nothing can be compared, and LeakError, after the tables are written and before the
     figures, for a method that scores above what MRI can show.
     """
     from relapet.evaluation.evaluate import evaluate as evaluate_trees
     from relapet.evaluation.evaluate import refuse_leaks
     from relapet.report.gallery import draw_evaluation
+    from relapet.report.page import PAGE
+    from relapet.report.page.evaluation import write_evaluation_page
     from relapet.report.summary import write_summary
 
     messages = messages or Silent()
@@ -233,9 +269,38 @@ def evaluate(
             lambda done, of: advance(done / of, f"{done} of {of} scans"),
         )
         refuse_leaks(result, write_summary(result))
+    if not figures:
+        return result
     with messages.track("draw", 1.0) as advance:
         draw_evaluation(result, lambda done, of: advance(done / of, f"{done} of {of} figures"), messages.warn)
+    if report:
+        with messages.track("report", 1.0) as advance:
+            _write_page(
+                lambda: write_evaluation_page(
+                    result.out, result.out / PAGE, command, lambda done, of, name: advance(done / of, name)
+                ),
+                messages,
+            )
     return result
+
+
+def write_report(folder: str | Path, path: str | Path | None = None, command: str | None = None) -> Path:
+    """Write the report page of a run folder, an evaluation or a synthetic derivative; returns its path.
+
+    ``path``: where, by default report.html in the folder itself. Raises InputError for a folder that is none of these.
+    """
+    from relapet.report.page import PAGE
+    from relapet.report.page.any import write_page_of
+
+    return write_page_of(Path(folder), Path(folder) / PAGE if path is None else Path(path), command)
+
+
+def _write_page(write: Callable[[], Path], messages: Messages) -> None:
+    """Write a report page and say where it lies; one that cannot be made takes nothing from what it is of."""
+    try:
+        messages.say(f"Report written to {write()}.")
+    except InputError as error:
+        messages.warn(f"There is no report: {error}")
 
 
 def demo(
@@ -271,7 +336,8 @@ def demo(
             stop.signal_number,
         ) from stop
     held_out = RunFolder(run).read_manifest().split["test"]
-    synthesize(measured, synthetic, run, split="test", messages=messages)
+    # The evaluation's page shows the same maps, beside the measured ones.
+    synthesize(measured, synthetic, run, split="test", messages=messages, report=False)
     result = evaluate(measured, [synthetic], out / "evaluation", messages=messages)
     for name in config.data.tracers:
         path = draw_subject(measured, synthetic, held_out[0], get_tracer(name), out / "figures")
@@ -291,4 +357,5 @@ __all__ = [
     "simulate",
     "synthesize",
     "train",
+    "write_report",
 ]

@@ -8,6 +8,7 @@ from operator import or_
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Self
 
+import yaml
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from relapet.data.data_config import DataConfig
@@ -27,7 +28,7 @@ else:  # one row in METHODS is all that a new method needs
         reduce(or_, (method.Config for method in METHODS.values())), Field(discriminator="name")
     ]
 
-__all__ = ["RunConfig", "describe", "load_config", "load_resumed", "presets"]
+__all__ = ["RunConfig", "describe", "load_config", "load_resumed", "presets", "settings_yaml"]
 
 
 class RunConfig(Settings):
@@ -76,6 +77,20 @@ def _checked(content: Mapping[str, Any]) -> RunConfig:
         return RunConfig.model_validate(content)
     except ValidationError as error:
         raise InputError(fault(error, RunConfig)) from error
+
+
+def settings_yaml(config: BaseModel, indent: str = "") -> str:
+    """Every setting as YAML with its meaning behind it; `load_config` of that file gives the same settings."""
+    lines = []
+    for name, field in type(config).model_fields.items():
+        value, meaning = getattr(config, name), field.description or ""
+        if isinstance(value, BaseModel):
+            lines += [f"{indent}{name}:  # {meaning}", settings_yaml(value, indent + "  ")]
+        else:
+            plain = config.model_dump(mode="json", include={name})[name]
+            text = yaml.safe_dump(plain, default_flow_style=True, width=10_000).removesuffix("...\n").strip()
+            lines.append(f"{indent}{name}: {text}  # {meaning}")
+    return "\n".join(lines)
 
 
 def describe(config: BaseModel, prefix: str = "") -> Iterator[tuple[str, Any, str]]:

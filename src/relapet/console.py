@@ -10,10 +10,12 @@ from contextlib import contextmanager
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
+from rich.table import Column
 
 from relapet.messages import Advance, plain_text, say_nothing
 
 _LOG_INTERVAL_SECONDS = 20.0
+_BAR_WIDTH = 16
 _NARROWEST = 30
 """Characters that the last column of a table needs to be worth wrapping."""
 
@@ -60,9 +62,10 @@ class Terminal:
         elif self.err.is_terminal:
             columns = [
                 TextColumn("{task.description}", markup=False),
-                BarColumn(),
+                BarColumn(_BAR_WIDTH),
                 TextColumn("{task.percentage:>3.0f}%", markup=False),
-                TextColumn("{task.fields[note]}", markup=False),
+                # Wrapped, for a column of its own kind would cut what does not fit.
+                TextColumn("{task.fields[note]}", markup=False, table_column=Column(overflow="fold")),
             ]
             with Progress(*columns, console=self.err) as bar:
                 task, pace = bar.add_task(description, total=total, note=""), _Pace(total)

@@ -21,7 +21,7 @@ def listing(topic: str, name: str | None = None) -> Rows:
     Raises InputError for an unknown topic or name.
     """
     if topic not in TOPICS:
-        raise InputError(f"Unknown topic {topic!r}; choose one of {', '.join(TOPICS)}.")
+        raise InputError(f"Unknown topic {topic!r}; choose one of {', '.join(TOPICS)}{meant(topic, TOPICS)}.")
     if topic == "tracers" and name is not None:
         return _tracer(name)
     rows = TOPICS[topic]()

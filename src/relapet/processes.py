@@ -136,6 +136,11 @@ def _start_worker(parent: int) -> None:
     signal.signal(signal.SIGINT, lambda *_: None)
     if hasattr(signal, "pthread_sigmask"):
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})  # see `_without_interrupts`
+    end_with(parent)
+
+
+def end_with(parent: int) -> None:
+    """Have this process end, whatever it does, when the process of this number, which started it, is gone."""
     if sys.platform == "linux":
         # The kernel's signal arrives even while compiled code keeps the watching thread from running.
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)

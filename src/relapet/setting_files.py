@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 
 from relapet.errors import InputError
-from relapet.settings import shortened
+from relapet.settings import meant, shortened
 
 _DEPTH = 20
 """Levels of settings within settings, far more than there are: deeper text is no settings but an attack or a slip."""
@@ -81,7 +81,9 @@ def _is_shallow(content: Any, left: int = _DEPTH) -> bool:
 def _read_preset(name: str) -> dict[str, Any]:
     known = presets()
     if name not in known:
-        raise InputError(f"Unknown preset {shortened(name)}; there are: {', '.join(known)}.")
+        raise InputError(
+            f"Unknown preset {shortened(name)}; there are: {', '.join(known)}{meant(name, known)}."
+        )
     return _with_base(read_settings_file(known[name]))
 
 

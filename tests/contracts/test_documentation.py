@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
+import subprocess
 import sys
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
@@ -42,18 +44,33 @@ def test_the_page_of_commands_names_every_command(build: ModuleType) -> None:
 
 
 def documented_commands() -> list[str]:
-    """Every full relapet call in the README (indented lines) and in the commands' own examples."""
-    readme = re.findall(r"^    (relapet .*)$", (ROOT / "README.md").read_text(encoding="utf-8"), re.MULTILINE)
+    """Every relapet call on a line of its own in the documents and examples, and in the commands' own examples.
+
+    Not the outlines of a call, with [OPTION] in brackets or dots for what is left out.
+    """
+    documents = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "benchmarks").glob("*.md")]
+    texts = [path.read_text(encoding="utf-8") for path in sorted(documents)]
+    texts += [path.read_text(encoding="utf-8") for path in sorted((ROOT / "examples").glob("*.sh"))]
+    lines = [call for text in texts for call in re.findall(r"^ +(relapet [a-z].*)$", text, re.MULTILINE)]
     commands = typer.main.get_command(app).commands.values()  # type: ignore[attr-defined]
-    return readme + [
-        call for command in commands for call in re.findall(r"`(relapet .*?)`", command.epilog or "")
-    ]
+    lines += [call for command in commands for call in re.findall(r"`(relapet .*?)`", command.epilog or "")]
+    return sorted({call for call in lines if " [" not in call and "..." not in call})
+
+
+def test_calls_are_found_in_every_part_of_the_documents() -> None:
+    calls = documented_commands()
+    assert len(calls) > 40
+    assert {call.split()[1] for call in calls} == {
+        command.callback.__name__.replace("_", "-")
+        for command in app.registered_commands
+        if command.callback is not None
+    }
 
 
 @pytest.mark.parametrize("call", documented_commands())
 def test_every_documented_call_is_understood(call: str) -> None:
     """Its command, arguments and options exist; nothing is run."""
-    name, *arguments = shlex.split(call)[1:]
+    name, *arguments = shlex.split(call.partition(" > ")[0], comments=True)[1:]
     command = typer.main.get_command(app).commands[name]  # type: ignore[attr-defined]
     context = command.make_context(name, arguments)
     assert context.params
@@ -62,6 +79,31 @@ def test_every_documented_call_is_understood(call: str) -> None:
 def test_every_relative_link_leads_somewhere(build: ModuleType) -> None:
     assert len(build.documents()) >= 4
     assert list(build.broken_links()) == []
+
+
+def test_the_site_is_built_without_a_warning(tmp_path: Path) -> None:
+    """Every page, also those from outside of docs/, in the menu, with the calls that the Python page promises."""
+    site = tmp_path / "site"
+    call = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(site)]
+    quiet = {"NO_MKDOCS_2_WARNING": "1", "PYTHONPATH": str(ROOT / "src")}
+    done = subprocess.run(
+        call, cwd=ROOT, env={**os.environ, **quiet}, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    pages = {path.relative_to(site).with_suffix(".md").as_posix() for path in site.rglob("*.html")}
+    written = {path.relative_to(ROOT / "docs").as_posix() for path in (ROOT / "docs").rglob("*.md")}
+    assert pages - {"404.md"} == written | {"readme.md", "contributing.md", "changelog.md", "benchmarks.md"}
+    python = (site / "python.html").read_text(encoding="utf-8")
+    for name in (
+        "relapet.api.synthesize",
+        "relapet.synthesis.synthesizer.Synthesizer",
+        "relapet.config.RunConfig",
+    ):
+        assert f'id="{name}"' in python
+    for page in site.rglob("*.html"):  # nothing is fetched from elsewhere
+        assert not re.search(
+            r'<(script|link|img)[^>]*(src|href)="?https?://', page.read_text(encoding="utf-8")
+        ), page
 
 
 def test_broken_links_are_found(build: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,6 +13,7 @@ from contract_checks import (
     made,
 )
 from relapet.methods import METHODS, build_method
+from relapet.methods.crps import Crps, CrpsConfig
 from relapet.methods.rela import Rela, RelaConfig
 
 NAMES = list(METHODS)
@@ -50,6 +51,13 @@ def test_one_step_changes_every_trained_network_the_same_way_each_time(name: str
 @pytest.mark.parametrize("name", NAMES)
 def test_samples_keep_shape_and_range_and_depend_on_what_they_are_of(name: str) -> None:
     check_sample(METHODS[name])
+
+
+def test_crps_with_all_tracers_at_once_steps_and_samples() -> None:
+    generator = {"channels": (8, 8), "residual_blocks": 1}
+    settings = CrpsConfig.model_validate({"tracers": "all", "generator": generator})
+    check_method_step(Crps, settings)
+    check_sample(Crps, settings)
 
 
 def test_rela_in_shaped_noise_with_all_tracers_at_once_steps_and_samples() -> None:

@@ -29,7 +29,7 @@ def test_the_release_is_the_paper_with_its_three_faults() -> None:
     }
 
 
-SHAPED = ("method.noise", "method.mean_share", "method.regional_weight")
+SHAPED = ("method.noise", "method.mean_share", "method.regional_weight", "method.centred")
 """Settings that only make sense together: noise of the shape of what the prior leaves, and what goes with it."""
 BASIS = (*SHAPED, "data.prior", "method.prediction")
 """Without a prior there is nothing left to shape noise by, and no residual to predict."""
@@ -41,15 +41,15 @@ def test_each_difference_of_fast_from_paper_is_a_setting_of_its_own() -> None:
     changed = differences(paper, fast)
     assert set(changed) == {
         *(f"method.generator.{key}" for key in ("attention", "residual_blocks", "packed", "channels")),
-        *(*BASIS, "method.start_at_mean", "method.tracers", "method.image_weight"),
+        *(*BASIS, "method.start_at_mean", "method.image_weight", "method.tracers"),
         *(f"method.discriminator.{key}" for key in ("kind", "channels", "layers")),
         *("method.adversarial_weight", "method.discriminator_lr_ratio", "method.discriminator_betas"),
         *("data.augment.flip_probability", "train.lr", "train.lr_schedule", "train.lr_warmup"),
         *("train.precision", "train.ema_decay", "train.clip_norm", "train.calibrate"),
         *("sample.sampler", "sample.steps", "sample.count"),
     }
-    alone = set(changed) - {"method.noise", "data.prior", "method.prediction"}
-    for group in [SHAPED, BASIS, *((key,) for key in alone)]:
+    alone = set(changed) - {"method.noise", "data.prior", "method.prediction", "method.tracers"}
+    for group in [SHAPED, BASIS, ("method.tracers", "method.centred"), *((key,) for key in alone)]:
         values = (changed[key][0] for key in group)
         texts = (str(list(value)) if isinstance(value, tuple) else str(value) for value in values)
         back = load_config("fast", settings=[f"{key}={text}" for key, text in zip(group, texts, strict=True)])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 
 import pytest
 from rich.console import Console
@@ -59,6 +60,17 @@ def test_brackets_in_a_bar_are_no_markup(on_terminal: Terminal) -> None:
     said = on_terminal.err.file.getvalue()  # type: ignore[attr-defined]
     assert "read [red] volumes" in said
     assert "sub-01 [pib]" in said
+
+
+def test_a_long_note_beside_a_bar_is_wrapped_and_never_cut(on_terminal: Terminal) -> None:
+    visit = "sub-averylongparticipantlabel0001_ses-followupafterfortyeightmonths"
+    with on_terminal.track("preprocess", 2) as advance:
+        advance(0.5, f"{visit}: registering the T1w to the template (3 of 6)")
+    said = on_terminal.err.file.getvalue()  # type: ignore[attr-defined]
+    assert "…" not in said
+    lines = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", said).replace("\r", "\n").splitlines()
+    assert all(len(line) <= 80 for line in lines)
+    assert visit in "".join(line[31:].strip() for line in lines)
 
 
 def test_work_that_ends_early_never_shows_100_percent(capsys: pytest.CaptureFixture[str]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import runpy
 import sys
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from relapet.config import load_config
 from relapet.errors import InputError
 from relapet.imaging.bids import index_derivative
 from relapet.imaging.nifti import load_volume
+from relapet.imaging.template import load_template
 from relapet.runs import RunFolder
 from relapet.shipped import find_model, shipped_models
 from relapet.synthesis.synthesizer import Synthesizer
@@ -109,3 +111,27 @@ def test_every_model_of_the_package_can_be_opened_and_has_a_card() -> None:
         assert Synthesizer.from_run(name).manifest.trained_on == "simulated"
         assert (path / "README.md").read_text().startswith("# ")
         assert "not for clinical use" in (path / "README.md").read_text().lower()
+
+
+def test_the_simulated_model_is_small_says_what_it_is_and_works(tmp_path: Path) -> None:
+    model = shipped_models()["simulated"]
+    files = sorted(path for path in model.rglob("*") if path.is_file())
+    with zipfile.ZipFile(tmp_path / "packed.zip", "w", zipfile.ZIP_DEFLATED, compresslevel=9) as packed:
+        for path in files:
+            packed.write(path, path.relative_to(model))
+    assert (tmp_path / "packed.zip").stat().st_size < 10.5e6
+    card = (model / "README.md").read_text()
+    assert "simulated people" in card
+    assert "nothing of any real person" in " ".join(card.split())
+    synthesizer = Synthesizer.from_run(model, device="cpu")
+    assert synthesizer.manifest.trained_on == "simulated"
+    assert synthesizer.gives_mean
+    assert set(synthesizer.adjustment) == set(synthesizer.manifest.tracers) == {"pbr28", "pib", "tau"}
+    prior = synthesizer.prior
+    assert prior is not None
+    # The template's own tissue gives plausible SUVr: grey and white matter about 1, nothing wild.
+    template = load_template(synthesizer.grid)
+    fluid = ~template.brain
+    mri = np.where(fluid, -1, 0).astype(np.float32)
+    for name, volume in prior(np.stack([mri, mri]), list(synthesizer.manifest.tracers)).items():
+        assert 0.5 < volume[template.brain].mean() < 2, name

@@ -10,6 +10,7 @@ __all__ = ["app", "entry_point", "main"]
 
 for _command in (
     *(results.demo, data.simulate, data.preprocess, models.train, models.synthesize, models.export),
-    *(data.import_layout, models.import_weights, results.evaluate, results.info),
+    *(data.import_layout, models.import_weights, results.evaluate, results.benchmark, results.report),
+    results.info,
 ):
     register(_command)

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import inspect
+import os
 import sys
+import tempfile
 import typing
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import wraps
 from pathlib import Path
@@ -17,6 +20,7 @@ from typer.core import TyperCommand
 from relapet.cli.words import option_words
 from relapet.console import Terminal
 from relapet.errors import InputError
+from relapet.files import prepare_output_folder
 from relapet.messages import plain_text
 from relapet.version import VERSION
 
@@ -24,7 +28,7 @@ app = typer.Typer(
     name="relapet",
     help="Quantitative synthetic brain PET (tau, TSPO, amyloid) from T1w + FLAIR MRI. Not for clinical use.",
     no_args_is_help=True,
-    add_completion=False,
+    add_completion=True,
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -43,12 +47,28 @@ Version = Annotated[
     bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version and exit.")
 ]
 Participants = Annotated[
-    list[str] | None, typer.Option("--participant-label", help="Participants, without sub- (default: all).")
+    list[str] | None,
+    typer.Option("--participant-label", help="Participants, with or without sub- (default: all)."),
+]
+Sessions = Annotated[
+    list[str] | None, typer.Option("--session-label", help="Sessions, with or without ses- (default: all).")
 ]
 Threads = Annotated[
     int | None,
-    typer.Option(min=1, help="CPU threads of each process (default: the cores that it may use)."),
+    typer.Option(
+        min=1,
+        help="CPU threads of each process (default: the cores that it may use); also --n-cpus, --nthreads.",
+    ),
 ]
+Processes = Annotated[
+    int | None,
+    typer.Option(min=1, help="Processes (default: all cores); also --n-cpus, --nthreads."),
+]
+WorkFolder = Annotated[
+    Path | None,
+    typer.Option("--work-dir", "-w", help="Folder for temporary files (default: the system's)."),
+]
+Force = Annotated[bool, typer.Option("--force", help="Do again what is done and unchanged.")]
 
 
 @app.callback()
@@ -57,6 +77,14 @@ def _root(
 ) -> None:
     """Quantitative synthetic brain PET (tau, TSPO, amyloid) from T1w + FLAIR MRI. Not for clinical use."""
     context.obj = quiet
+
+
+CALL: ContextVar[str | None] = ContextVar("CALL", default=None)
+"""The command line as it was typed, for what a report says of where it comes from."""
+
+NoReport = Annotated[
+    bool, typer.Option("--no-report", help="Leave out report.html, the page that shows what was written.")
+]
 
 
 @dataclass(frozen=True)
@@ -113,14 +141,34 @@ class ListCommand(TyperCommand):
         if "" in args:  # which pathlib would take for the present folder
             raise InputError("An argument is empty, perhaps a variable that is not set; give its value.")
         several = {name for p in self.params if getattr(p, "multiple", False) for name in p.opts}
-        return super().parse_args(ctx, spread(args, several))
+        return super().parse_args(ctx, spread(args, several, self._other_names()))
+
+    def _other_names(self) -> dict[str, str]:
+        """What other BIDS Apps call options of this command."""
+        own = {name for p in self.params for name in p.opts}
+        found = {}
+        for other, meant in OTHER_APPS.items():
+            here = [name for name in meant if name in own]
+            if other not in own and here:
+                found[other] = here[0]
+        return found
 
 
-def spread(arguments: Iterable[str], several: set[str]) -> list[str]:
+OTHER_APPS = {
+    "--n-cpus": ("--n-procs", "--threads"),
+    "--nprocs": ("--n-procs", "--threads"),
+    "--nthreads": ("--n-procs", "--threads"),
+    "--omp-nthreads": ("--threads", "--n-procs"),
+}
+"""Names of options in other BIDS Apps (fMRIPrep, sMRIPrep, QSIPrep), and relapet's, the first that a command has."""
+
+
+def spread(arguments: Iterable[str], several: set[str], others: Mapping[str, str] | None = None) -> list[str]:
     """Rewrite what users type into what the parser takes.
 
-    ``--participant_label`` is ``--participant-label``, and ``--tracer tau pib`` is ``--tracer tau --tracer pib`` for
-    the options that take ``several`` values; the next option, long or short, ends the values.
+    ``--participant_label`` is ``--participant-label``, one of the ``others`` what it stands for, and
+    ``--tracer tau pib`` is ``--tracer tau --tracer pib`` for the options that take ``several`` values; the next option,
+    long or short, ends the values.
     """
     plain: list[str] = []
     rest = iter(arguments)
@@ -131,6 +179,7 @@ def spread(arguments: Iterable[str], several: set[str]) -> list[str]:
         if argument.startswith("--"):
             name, equals, value = argument.partition("=")
             name = name.replace("_", "-")
+            name = (others or {}).get(name, name)
             plain.append(name + equals + value)
             repeated = name if name in several and not equals else None
         elif repeated is None or plain[-1] == repeated:
@@ -143,10 +192,22 @@ def spread(arguments: Iterable[str], several: set[str]) -> list[str]:
     return plain
 
 
+def use_work_folder(folder: Path | None) -> None:
+    """Let this process and those that it starts keep their temporary files in a folder, which is made."""
+    if folder is not None:
+        prepare_output_folder(folder)
+        os.environ["TMPDIR"] = tempfile.tempdir = str(folder.resolve())
+
+
 def check_level(level: str) -> None:
     """Raise InputError for any analysis level of a BIDS App but participant."""
     if level != "participant":
         raise InputError(f"The analysis level {level!r} is not known; relapet has only: participant.")
+
+
+def were_done(unchanged: int) -> str:
+    """What a summary adds of visits that were done before; nothing where there are none."""
+    return f", {unchanged} {'was' if unchanged == 1 else 'were'} done and unchanged" if unchanged else ""
 
 
 def exit_for_failures(failed: Mapping[str, str]) -> None:

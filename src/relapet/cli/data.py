@@ -7,7 +7,18 @@ from typing import Annotated
 
 import typer
 
-from relapet.cli.command import Participants, check_level, command, exit_for_failures
+from relapet.cli.command import (
+    Force,
+    Participants,
+    Processes,
+    Sessions,
+    WorkFolder,
+    check_level,
+    command,
+    exit_for_failures,
+    use_work_folder,
+    were_done,
+)
 from relapet.console import Terminal
 from relapet.errors import InputError
 from relapet.files import require_folder
@@ -36,7 +47,7 @@ def simulate(
         bool,
         typer.Option("--as-scanned", help="Write raw BIDS as a scanner would, for preprocess, instead."),
     ] = False,
-    n_procs: Annotated[int | None, typer.Option(min=1, help="Processes (default: all cores).")] = None,
+    n_procs: Processes = None,
 ) -> None:
     """Write a simulated cohort: T1w, FLAIR, three tracers' SUVr maps, and the truth behind them."""
     from relapet.imaging.grid import get_grid
@@ -66,18 +77,18 @@ def preprocess(
     out: Annotated[Path, typer.Argument(help="Derivative to write.")],
     level: Annotated[str, typer.Argument(help="Analysis level of a BIDS App: participant.")],
     participant_label: Participants = None,
-    session_label: Annotated[
-        list[str] | None, typer.Option("--session-label", help="Sessions, without ses- (default: all).")
-    ] = None,
+    session_label: Sessions = None,
     grid: Annotated[str, typer.Option(help="1mm, 2.5mm, 3mm, 4mm or, to try things out, 8mm.")] = "1mm",
     fwhm: Annotated[float | None, typer.Option(help="Common PET resolution to smooth to, mm.")] = None,
     scanner_fwhm: Annotated[float | None, typer.Option(help="Resolution of the PET scanner, mm.")] = None,
-    n_procs: Annotated[int, typer.Option(min=1, help="Visits at a time.")] = 1,
-    force: Annotated[bool, typer.Option("--force", help="Process again what is done and unchanged.")] = False,
+    n_procs: Annotated[int, typer.Option(min=1, help="Visits at a time; also --n-cpus, --nthreads.")] = 1,
+    work_dir: WorkFolder = None,
+    force: Force = False,
 ) -> None:
     """Make raw scans model-ready: brain mask, registration to the template, PET frames to SUVr."""
     check_level(level)
     require_folder(bids)
+    use_work_folder(work_dir)
 
     from relapet import api
     from relapet.imaging.grid import get_grid
@@ -92,11 +103,10 @@ def preprocess(
         apart=True,  # a registration would keep this process from hearing Ctrl-C
     )
     outcome = api.preprocess(bids, out, config, participant_label, session_label, terminal)
-    unchanged = len(outcome.unchanged)
-    terminal.say(
-        f"{counted(len(outcome.done), 'visit')} written to {out}, {unchanged} "
-        f"{'was' if unchanged == 1 else 'were'} done and unchanged."
-    )
+    done, before = counted(len(outcome.done), "visit"), were_done(len(outcome.unchanged))
+    terminal.say(f"{done} written to {out}{before}.")
+    terminal.say(f"Pictures to look through: {outcome.page}")
+    terminal.say(f"What was done to each visit, and why not: {out / 'logs'}")
     exit_for_failures(outcome.failed)
 
 

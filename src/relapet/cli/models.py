@@ -9,18 +9,26 @@ from typing import Annotated, Any
 import typer
 
 from relapet.cli.command import (
+    CALL,
+    Force,
+    NoReport,
     Participants,
+    Sessions,
     Threads,
+    WorkFolder,
     check_level,
     command,
     exit_for_failures,
-    show_settings,
+    use_work_folder,
+    were_done,
 )
 from relapet.console import Terminal
 from relapet.errors import InputError
 from relapet.files import require_file, require_folder, require_suffix
+from relapet.setting_files import presets
 from relapet.shipped import find_model
 from relapet.threads import limit_threads
+from relapet.tracers import get_tracer, load_tracers
 
 
 @command("Example: `relapet train cohort run --preset demo --set train.steps=2000 train.seed=1`")
@@ -30,7 +38,12 @@ def train(
         Path, typer.Argument(help="Model-ready derivatives (simulate or preprocess writes them).")
     ],
     run: Annotated[Path, typer.Argument(help="Run folder to write.")],
-    preset: Annotated[str | None, typer.Option(help="Packaged settings, see relapet info presets.")] = None,
+    preset: Annotated[
+        str | None,
+        typer.Option(
+            help="Packaged settings, see relapet info presets.", autocompletion=lambda: [*presets()]
+        ),
+    ] = None,
     config: Annotated[Path | None, typer.Option(help="YAML file of settings, over the preset.")] = None,
     set_: Annotated[
         list[str] | None, typer.Option("--set", help="Single settings, over both: key=value.")
@@ -40,7 +53,9 @@ def train(
     ] = None,
     threads: Threads = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the run's last checkpoint.")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print every setting and stop.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print every setting, as YAML for --config, and stop.")
+    ] = False,
 ) -> None:
     """Train a model on model-ready derivatives."""
     from relapet.setting_files import compose
@@ -58,16 +73,18 @@ def train(
     limit_threads(threads, _processes(written))
 
     from relapet import api
-    from relapet.config import describe, load_config, load_resumed
+    from relapet.config import load_config, load_resumed, settings_yaml
     from relapet.runs import RunFolder
     from relapet.training.distributed import is_first_process
 
     settings = load_resumed(RunFolder(run), single) if own else load_config(preset, config, single)
     terminal.quiet = terminal.quiet or not is_first_process()
     if dry_run:
-        show_settings(terminal, list(describe(settings)))
+        terminal.say(f"# Settings of {CALL.get() or 'a training'}; give them as --config FILE.")
+        for line in settings_yaml(settings).splitlines():
+            terminal.say(line)
         return
-    folder = api.train(settings, derivatives, run, resume=resume, messages=terminal)
+    folder = api.train(settings, derivatives, run, resume=resume, messages=terminal, command=CALL.get())
     terminal.say(f"Run folder written to {run}.")
     if is_first_process():
         exit_for_failures(folder.read_manifest().left_out)
@@ -103,8 +120,14 @@ def synthesize(
     model: Annotated[
         str, typer.Option(help="Run folder of a trained model, or the name of a shipped one (info models).")
     ],
-    tracer: Annotated[list[str] | None, typer.Option(help="Tracers (default: all the model knows).")] = None,
+    tracer: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Tracers (default: all the model knows).", autocompletion=lambda: [*load_tracers()]
+        ),
+    ] = None,
     participant_label: Participants = None,
+    session_label: Sessions = None,
     split: Annotated[
         str | None,
         typer.Option(
@@ -149,11 +172,13 @@ def synthesize(
         str, typer.Option(help="What computes the network: torch or, on a CPU, openvino (relapet[export]).")
     ] = "torch",
     threads: Threads = None,
+    work_dir: WorkFolder = None,
+    force: Force = False,
+    no_report: NoReport = False,
 ) -> None:
     """Synthesize SUVr maps from MRI with a trained model. Not for clinical use."""
     from relapet.hardware import check_backend, check_device
     from relapet.synthesis.sample_config import SampleConfig
-    from relapet.tracers import get_tracer
 
     check_level(level)
     require_folder(source)
@@ -166,15 +191,33 @@ def synthesize(
         check_device(device)
     check_backend(backend, device)
     limit_threads(threads)
+    use_work_folder(work_dir)
 
     from relapet import api
 
     spaces = output_space or ["MNI"]
     outcome = api.synthesize(
-        source, out, model, tracer, participant_label, settings, terminal, spaces, split, device, backend
+        source,
+        out,
+        model,
+        tracer,
+        participant_label,
+        settings,
+        terminal,
+        spaces,
+        split,
+        device,
+        not no_report,
+        CALL.get(),
+        session_label,
+        force,
+        backend,
     )
-    total = len(outcome.done) + len(outcome.failed)
-    terminal.say(f"{len(outcome.done)} of {total} visit{'s' * (total != 1)} written to {out}.")
+    total = len(outcome.done) + len(outcome.failed) + len(outcome.unchanged)
+    terminal.say(
+        f"{len(outcome.done)} of {total} visit{'s' * (total != 1)} written to {out}"
+        f"{were_done(len(outcome.unchanged))}."
+    )
     exit_for_failures(outcome.failed)
 
 

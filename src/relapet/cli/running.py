@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import re
+import shlex
 import signal
 import sys
 import threading
@@ -16,7 +17,7 @@ from typing import Any
 
 import typer
 
-from relapet.cli.command import app
+from relapet.cli.command import CALL, app
 from relapet.cli.words import option_words
 from relapet.errors import InputError, RelapetError, Stopped
 from relapet.locks import DISK
@@ -40,6 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.getLogger("lightning_fabric.utilities").setLevel(logging.WARNING)
     # Programs that a command starts import nothing from the working folder, which may be someone's data set.
     os.environ.setdefault("PYTHONSAFEPATH", "1")
+    CALL.set(shlex.join(["relapet", *given]))
     try:
         with _sigterm_as_exception():
             status = app(args=given, prog_name="relapet", standalone_mode=False)
@@ -100,7 +102,7 @@ def _sentence(error: Exception) -> str:
 def _usage(error: Any) -> str:
     from pydantic import ValidationError
 
-    from relapet.settings import refusal
+    from relapet.settings import meant, refusal
 
     if type(error).__name__ == "NoArgsIsHelpError":
         return ""
@@ -111,6 +113,8 @@ def _usage(error: Any) -> str:
     context = getattr(error, "ctx", None)
     path = context.command_path if context is not None else "relapet"
     message = " ".join(str(error.format_message()).split())
+    if getattr(error, "possibilities", None) and getattr(error, "option_name", None):
+        message = f"No such option: {error.option_name}{meant(error.option_name, error.possibilities)}"
     see = f"see {path} --help."
     return f"{message} {see.capitalize()}" if message.endswith("?") else f"{message.rstrip('.')}; {see}"
 

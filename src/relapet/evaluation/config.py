@@ -25,6 +25,9 @@ class EvaluationConfig(Settings):
     participants: tuple[str, ...] | None = Field(
         None, description="labels of the subjects to score, all by default"
     )
+    sessions: tuple[str, ...] | None = Field(
+        None, description="labels of the sessions to score, all by default"
+    )
     split: Literal["test"] | None = Field(
         None, description="test: score those whom the training of every model held out"
     )

@@ -12,9 +12,11 @@ from relapet.evaluation.analyses import ANALYSES
 from relapet.files import read_json, require_empty_or_own, visible
 
 FIGURES = "figures"
+REPORT = "report.html"
+"""The page of a folder; pages of single visits lie in a folder of its stem."""
 _SUMMARY = "summary.json"
 _TABLES = {f"{spec.name}.tsv" for analysis in ANALYSES for spec in analysis.tables}
-_FILES = _TABLES | {_SUMMARY, "summary.md"}
+_FILES = _TABLES | {_SUMMARY, "summary.md", REPORT}
 _DRAWN = (
     *("boxes_*.png", "correlations.png", "spectra.png", "scatter_tracer-*.png", "bland-altman_tracer-*.png"),
     *("subject-*_tracer-*.png", "coverage_method-*.png", "sample-mean_method-*.png", "downstream-*.png"),
@@ -28,8 +30,8 @@ def require_evaluation_folder(out: Path) -> None:
 
 
 def clear_evaluation(out: Path) -> None:
-    """Delete the tables, summaries and figures of an earlier evaluation, and nothing else."""
-    for path in (*(out / name for name in sorted(_FILES)), *_figures(out / FIGURES)):
+    """Delete the tables, summaries, figures and pages of an earlier evaluation, and nothing else."""
+    for path in (*(out / name for name in sorted(_FILES)), *_figures(out / FIGURES), *_pages(out)):
         path.unlink(missing_ok=True)
 
 
@@ -39,9 +41,15 @@ def _is_evaluation(out: Path) -> bool:
             return True
     except InputError:
         pass  # none was written yet
-    drawn = set(_figures(out / FIGURES))
+    drawn, pages = set(_figures(out / FIGURES)), Path(REPORT).stem
     names = {path.name for path in visible(out)}
-    return names <= _FILES | {FIGURES} and set(visible(out / FIGURES)) <= drawn
+    only_ours = set(visible(out / FIGURES)) <= drawn and set(visible(out / pages)) <= set(_pages(out))
+    return names <= _FILES | {FIGURES, pages} and only_ours
+
+
+def _pages(out: Path) -> list[Path]:
+    """The pages of single visits."""
+    return [path for path in visible(out / Path(REPORT).stem) if fnmatch(path.name, "sub-*.html")]
 
 
 def _figures(folder: Path) -> list[Path]:

@@ -76,9 +76,16 @@ def _chosen(
     index: list[VisitFiles], real: Path, trees: Sequence[Tree], config: EvaluationConfig
 ) -> list[VisitFiles]:
     """The visits of the participants that were named, or of those that every model held out."""
-    if config.split is None:
-        chosen = set(choose_visits([files.visit for files in index], config.participants, real))
-        return [files for files in index if files.visit in chosen]
+    if config.split is not None:
+        index = _of_held_out(index, trees)
+    visits = [files.visit for files in index]
+    if not visits:  # none of those who were held out is here: the trees have nothing in common
+        return []
+    chosen = set(choose_visits(visits, config.participants, real, config.sessions))
+    return [files for files in index if files.visit in chosen]
+
+
+def _of_held_out(index: list[VisitFiles], trees: Sequence[Tree]) -> list[VisitFiles]:
     held_out = _held_out(trees)
     if held_out is None:
         raise InputError(

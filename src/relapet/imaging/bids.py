@@ -23,6 +23,7 @@ from relapet.errors import InputError
 from relapet.files import atomic_path, require_folder, write_json, write_text
 from relapet.imaging.grid import SPACE
 from relapet.imaging.nifti import printable, save_frames, save_volume
+from relapet.settings import meant
 from relapet.tracers import TracerSpec, load_tracers
 from relapet.types import Affine, Json
 from relapet.version import VERSION
@@ -196,7 +197,8 @@ def _chosen_labels(labels: Iterable[str], prefix: str, there: set[str], lack: st
         named = ", ".join(sorted(there)[:_NAMED]) or "none"
         more = f" and {len(there) - _NAMED} more" if len(there) > _NAMED else ""
         what = ", ".join(absent) or "among an empty list"
-        raise InputError(f"{lack} {what}{of}; it has {named}{more}.")
+        near = meant(absent[0], there) if absent else ""
+        raise InputError(f"{lack} {what}{of}; it has {named}{more}{near}.")
     return wanted
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from relapet.errors import InputError
+from relapet.settings import meant
 from relapet.types import Affine
 
 SPACE = "MNI152NLin2009aSym"
@@ -55,7 +56,9 @@ def get_grid(name: str) -> Grid:
     try:
         return GRIDS[name]
     except KeyError:
-        raise InputError(f"Unknown grid {name!r}; choose one of {', '.join(GRIDS)}.") from None
+        raise InputError(
+            f"Unknown grid {name!r}; choose one of {', '.join(GRIDS)}{meant(name, GRIDS)}."
+        ) from None
 
 
 def find_grid(shape: tuple[int, ...], affine: Affine) -> Grid | None:

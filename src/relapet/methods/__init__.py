@@ -6,7 +6,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from relapet.errors import InputError
+from relapet.methods.bridge import Bridge
+from relapet.methods.crps import Crps
+from relapet.methods.ddgan import Ddgan
+from relapet.methods.ddpm import Ddpm
+from relapet.methods.ficd import Ficd
 from relapet.methods.linear import Linear
+from relapet.methods.pix2pix import Pix2pix
+from relapet.methods.rectified_flow import RectifiedFlow
 from relapet.methods.regression import Regression
 from relapet.methods.rela import Rela
 from relapet.methods.tracer_mean import TracerMean
@@ -16,6 +23,13 @@ METHODS: dict[str, Any] = {
     "tracer_mean": TracerMean,
     "linear": Linear,
     "regression": Regression,
+    "crps": Crps,
+    "pix2pix": Pix2pix,
+    "ddpm": Ddpm,
+    "ficd": Ficd,
+    "ddgan": Ddgan,
+    "rectified_flow": RectifiedFlow,
+    "bridge": Bridge,
     "rela": Rela,
 }
 """By the name that settings use; each is a class made as ``Class(Class.Config(...), facts)``."""

@@ -13,6 +13,7 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
+from relapet.model.centre import Centre, CentreFinder
 from relapet.model.diffusion import scaled_linear_schedule
 from relapet.model.discriminator import Discriminator, DiscriminatorConfig
 from relapet.model.generator import Generator, GeneratorConfig
@@ -78,6 +79,11 @@ class RelaConfig(MethodConfig):
         description="share of training volumes at pure noise of which nothing is shown: one call then gives the "
         "conditional mean (shaped noise)",
     )
+    centred: bool = Field(
+        False,
+        description="show the network also how MRI and prior differ from their training means: what is a person's own "
+        "is small beside what all brains share (shaped noise, all tracers)",
+    )
     start_at_mean: bool = Field(
         False,
         description="with mean_share: take the conditional mean for what the network would say of pure noise, a call "
@@ -103,6 +109,8 @@ class RelaConfig(MethodConfig):
             raise ValueError(f"residual_sd needs prediction: x0, not {self.prediction}")
         if self.noise == "white" and (self.mean_share or self.regional_weight):
             raise ValueError("mean_share and regional_weight need noise: shaped")
+        if self.centred and (self.noise == "white" or self.tracers == "one"):
+            raise ValueError("centred needs noise: shaped and tracers: all")
         if self.noise == "shaped" and (self.residual_sd or self.prediction != "x0"):
             raise ValueError("noise: shaped preconditions by itself; leave prediction and residual_sd out")
         return self
@@ -116,6 +124,14 @@ class RelaConfig(MethodConfig):
     def priors(self) -> tuple[str, ...]:
         """Noise of the shape of what a prior leaves needs one."""
         return ("mean", "linear") if self.noise == "shaped" else ("none", "mean", "linear")
+
+
+_CENTRE = "centre"
+"""What the names of the training means begin with among what was fitted."""
+
+
+def _parts(found: Mapping[str, Tensor], start: str) -> dict[str, Tensor]:
+    return {name.partition(".")[2]: t for name, t in found.items() if name.startswith(f"{start}.")}
 
 
 @dataclass(frozen=True)
@@ -148,20 +164,33 @@ class Rela(Method):
             if config.noise == "shaped"
             else parametrised(self.schedule, config.prediction, facts.prior, config.residual_sd)
         )
-        self.networks = nn.ModuleDict({"generator": Generator(config.generator, facts, self.targets)})
+        generator = Generator(config.generator, facts, self.targets, own=config.centred)
+        self.networks = nn.ModuleDict({"generator": generator})
         if config.adversarial_weight > 0:
             self.networks["discriminator"] = Discriminator(config.discriminator, facts)
 
+    @property
+    def _generator(self) -> Generator:
+        generator = self.networks["generator"]
+        assert isinstance(generator, Generator)
+        return generator
+
     def fit(self, training: Iterable[Batch]) -> None:
-        """Find the shape of what the prior leaves."""
-        if self.config.noise == "shaped":
-            self.noise.update(noise_of_remainders(training, self.facts.voxel_mm))
+        """Find the shape of what the prior leaves, and what MRI and prior are on average."""
+        if self.config.noise == "white":
+            return
+        finder = CentreFinder()
+        self.noise.update(noise_of_remainders(finder.watch(training), self.facts.voxel_mm))
+        if self.config.centred:
+            self._generator.centre = finder.found()
 
     def fitted(self) -> dict[str, Tensor]:
-        """The noise's shape of each tracer, by its index."""
-        shapes = {index: shape.to_tensors() for index, shape in self.noise.items()}
+        """The noise's shape of each tracer, by its index, and the training means."""
+        shapes = {str(index): shape.to_tensors() for index, shape in self.noise.items()}
+        if self._generator.centre is not None:
+            shapes[_CENTRE] = self._generator.centre.to_tensors()
         return {
-            f"{index}.{name}": tensor for index, found in shapes.items() for name, tensor in found.items()
+            f"{start}.{name}": tensor for start, found in shapes.items() for name, tensor in found.items()
         }
 
     def load_fitted(self, found: Mapping[str, Tensor]) -> None:
@@ -169,8 +198,10 @@ class Rela(Method):
         if self.config.noise == "white":
             super().load_fitted(found)
             return
-        for index in sorted({name.partition(".")[0] for name in found}):
-            parts = {name.partition(".")[2]: t for name, t in found.items() if name.startswith(f"{index}.")}
+        if self.config.centred:
+            self._generator.centre = Centre.from_tensors(_parts(found, _CENTRE), self.facts.shape)
+        for index in sorted({name.partition(".")[0] for name in found} - {_CENTRE}):
+            parts = _parts(found, index)
             self.noise[int(index)] = NoiseShape.from_tensors(parts, self.facts.shape, self.facts.voxel_mm)
 
     def phases(self) -> list[Phase]:

@@ -77,11 +77,7 @@ class Schedule:
         The first step always starts at pure noise (Lin et al. 2024, "Common diffusion noise schedules and sample
         steps are flawed", table 2). Raises InputError for more steps than there are timesteps.
         """
-        if not 1 <= steps <= self.length:
-            raise InputError(
-                f"Sampling steps must lie in 1 to {self.length}, not {steps}; change their number."
-            )
-        return [round(self.length - i * self.length / steps) - 1 for i in range(steps)]
+        return trailing_times(self.length, steps)
 
     def start(self, noise: Tensor) -> Tensor:
         """Pure noise: the little signal that is left at T-1 is taken for none."""
@@ -103,7 +99,7 @@ class Schedule:
     def signal_and_noise(self, t: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
         """``sqrt(abar_t)`` and ``sqrt(1 - abar_t)``, each ``(B, 1, 1, 1, 1)``, on the device of ``like``."""
         abar = self._alpha_bar(t)
-        return _per_volume(abar.sqrt(), like), _per_volume((1 - abar).sqrt(), like)
+        return per_volume(abar.sqrt(), like), per_volume((1 - abar).sqrt(), like)
 
     def mix(self, x_0: Tensor, noise: Tensor, t: Tensor) -> Tensor:
         """``x_t = sqrt(abar_t) x_0 + sqrt(1 - abar_t) eps`` (DDPM, equation 4)."""
@@ -114,6 +110,11 @@ class Schedule:
         """The noise that takes ``x_0`` to ``x_t``."""
         signal, noise = self.signal_and_noise(t, x_t)
         return (x_t - signal * x_0) / noise
+
+    def onward(self, x_s: Tensor, noise: Tensor, t: Tensor) -> Tensor:
+        """A sample of q(x_t | x_{t-1}), one step towards noise: ``sqrt(1 - beta_t) x_{t-1} + sqrt(beta_t) eps``."""
+        beta = self.betas.double()[t.cpu()].to(x_s.device)
+        return per_volume((1 - beta).sqrt(), x_s) * x_s + per_volume(beta.sqrt(), x_s) * noise
 
     def step(self, x_t: Tensor, x_0: Tensor, t: Tensor, s: Tensor, noise: Tensor) -> Tensor:
         """One ancestral step from ``t`` to any earlier ``s``: a sample of q(x_s | x_t, x_0) (DDPM, equations 6, 7).
@@ -127,9 +128,9 @@ class Schedule:
         weight_xt = alpha.sqrt() * (1 - abar_s) / (1 - abar_t)
         deviation = ((1 - abar_s) / (1 - abar_t) * (1 - alpha)).sqrt()
         return (
-            _per_volume(weight_x0, x_t) * x_0
-            + _per_volume(weight_xt, x_t) * x_t
-            + _per_volume(deviation, x_t) * noise
+            per_volume(weight_x0, x_t) * x_0
+            + per_volume(weight_xt, x_t) * x_t
+            + per_volume(deviation, x_t) * noise
         )
 
     def renewed(self, t: Tensor, s: Tensor, like: Tensor) -> Tensor:
@@ -137,7 +138,7 @@ class Schedule:
         log_alpha = self._on(t.device)[1]
         drawn = -(log_alpha[t + 1] - log_alpha[s + 1]).expm1() / (1 - self._alpha_bar(t))
         # The rounded table of abar and the exact product differ in the last digits: never more than all of it.
-        return _per_volume(drawn.clamp(max=1).sqrt(), like)
+        return per_volume(drawn.clamp(max=1).sqrt(), like)
 
     def turn(self, x_t: Tensor, x_0: Tensor, t: Tensor, s: Tensor) -> Tensor:
         """An Euler step of the probability flow in phi, where ``sqrt(abar) = cos phi``.
@@ -151,7 +152,14 @@ class Schedule:
         return x_t + angle * (x_0 - cos_t * x_t) / sin_t
 
 
-def _per_volume(coefficients: Tensor, like: Tensor) -> Tensor:
+def trailing_times(length: int, steps: int) -> list[int]:
+    """Of ``length`` timesteps ``steps``, evenly spaced from the last one; raises InputError for more than there are."""
+    if not 1 <= steps <= length:
+        raise InputError(f"Sampling steps must lie in 1 to {length}, not {steps}; change their number.")
+    return [round(length - i * length / steps) - 1 for i in range(steps)]
+
+
+def per_volume(coefficients: Tensor, like: Tensor) -> Tensor:
     """``(B,)`` to ``(B, 1, 1, 1, 1)``, in float64 beside float64 volumes, else float32, on their device."""
     dtype = torch.float64 if like.dtype == torch.float64 else torch.float32
     return coefficients.view(-1, *[1] * (like.ndim - 1)).to(like.device, dtype)
@@ -160,4 +168,20 @@ def _per_volume(coefficients: Tensor, like: Tensor) -> Tensor:
 def scaled_linear_schedule(length: int, beta_first: float, beta_last: float) -> Schedule:
     """``beta_t`` whose square root grows linearly (Rombach et al. 2022); the published release uses this one."""
     betas = torch.linspace(beta_first**0.5, beta_last**0.5, length, dtype=torch.float32).square()
+    return Schedule(betas, torch.cumprod(1 - betas, dim=0))
+
+
+BETA_MIN, BETA_MAX = 0.1, 20.0
+"""Of the variance-preserving SDE (Song et al. 2021, arXiv:2011.13456)."""
+
+
+def few_step_schedule(length: int) -> Schedule:
+    """The variance-preserving SDE in a few steps: ``beta_t = 1 - exp(-b / T - (B - b) (2 t - 1) / (2 T^2))``, t from 1.
+
+    b and B are `BETA_MIN` and `BETA_MAX`; whatever T, next to nothing of the volume is left at its end (Xiao et al.
+    2021, arXiv:2112.07804).
+    """
+    t = torch.arange(1, length + 1, dtype=torch.float64)
+    rate = BETA_MIN / length + (BETA_MAX - BETA_MIN) * (2 * t - 1) / (2 * length**2)
+    betas = (-(-rate).expm1()).float()
     return Schedule(betas, torch.cumprod(1 - betas, dim=0))

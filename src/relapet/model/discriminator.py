@@ -46,48 +46,56 @@ class DiscriminatorConfig(Settings):
 
 
 class Discriminator(nn.Module):
-    """``forward(pet, condition, t)``: patch logits of PET ``(B, 1, X, Y, Z)``, higher for more real.
+    """``forward(judged, condition, t)``: patch logits of volumes ``(B, C, X, Y, Z)``, higher for more real.
 
-    ``t`` is the timestep ``(B,)`` of the prediction that is judged, or that the measured PET is paired with.
+    What is judged is PET, C = 1, unless ``channels`` says otherwise; ``sees_mri``: beside the MRI of the condition, so
+    that it must fit. ``t`` is the timestep ``(B,)`` of the prediction, or that the measured volume is paired with.
     """
 
-    def __init__(self, config: DiscriminatorConfig, facts: DataFacts) -> None:
+    def __init__(
+        self, config: DiscriminatorConfig, facts: DataFacts, channels: int = 1, sees_mri: bool = True
+    ) -> None:
         super().__init__()
-        self.body = _Patch(config) if config.kind == "patch" else _Conditional(config, facts.tracer_slots)
+        self.body = (
+            _Patch(config, channels)
+            if config.kind == "patch"
+            else _Conditional(config, facts.tracer_slots, channels, sees_mri)
+        )
 
-    def forward(self, pet: Tensor, condition: Condition, t: Tensor) -> Tensor:
+    def forward(self, judged: Tensor, condition: Condition, t: Tensor) -> Tensor:
         """See the class. Always in float32: the penalties differentiate twice, which half precision does not bear."""
-        with torch.autocast(pet.device.type, enabled=False):
-            logits: Tensor = self.body(pet, condition, t)
+        with torch.autocast(judged.device.type, enabled=False):
+            logits: Tensor = self.body(judged, condition, t)
         return logits
 
 
 class _Patch(nn.Module):
-    def __init__(self, config: DiscriminatorConfig) -> None:
+    def __init__(self, config: DiscriminatorConfig, channels: int) -> None:
         super().__init__()
         self.network = PatchDiscriminator(
             spatial_dims=3,
             channels=config.channels,
-            in_channels=1,
+            in_channels=channels,
             out_channels=1,
             num_layers_d=config.layers,
         )
 
-    def forward(self, pet: Tensor, condition: Condition, t: Tensor) -> Tensor:
-        return self.network(pet)[-1]  # type: ignore[no-any-return]  # MONAI lists every layer's output
+    def forward(self, judged: Tensor, condition: Condition, t: Tensor) -> Tensor:
+        return self.network(judged)[-1]  # type: ignore[no-any-return]  # MONAI lists every layer's output
 
 
 class _Conditional(nn.Module):
     """Strided convolutions without normalisation; tracer and timestep by projection (Miyato and Koyama 2018).
 
-    Sees T1w and FLAIR alone of the condition: a prior would tell it nothing that they do not.
+    Sees T1w and FLAIR at most of the condition: a prior would tell it nothing that they do not.
     """
 
-    def __init__(self, config: DiscriminatorConfig, tracer_slots: int) -> None:
+    def __init__(self, config: DiscriminatorConfig, tracer_slots: int, channels: int, sees_mri: bool) -> None:
         super().__init__()
+        self.sees_mri = sees_mri
         widths = [config.channels * 2**i for i in range(config.layers)]
         layers: list[nn.Module] = []
-        for width_in, width in zip([3, *widths], widths, strict=False):
+        for width_in, width in zip([channels + 2 * sees_mri, *widths], widths, strict=False):
             layers += [nn.Conv3d(width_in, width, 4, stride=2, padding=1), nn.LeakyReLU(_SLOPE)]
         self.features = nn.Sequential(*layers)
         self.score = nn.Conv3d(widths[-1], 1, 3, padding=1)
@@ -101,8 +109,9 @@ class _Conditional(nn.Module):
         nn.init.zeros_(self.tracer.weight)
         self.timestep = _timestep_layers(widths[-1]) if config.timestep_conditioned else None
 
-    def forward(self, pet: Tensor, condition: Condition, t: Tensor) -> Tensor:
-        features = self.features(torch.cat([pet, condition.mri], dim=1))
+    def forward(self, judged: Tensor, condition: Condition, t: Tensor) -> Tensor:
+        seen = torch.cat([judged, condition.mri], dim=1) if self.sees_mri else judged
+        features = self.features(seen)
         direction = self.tracer(condition.tracer[:, 0])
         if self.timestep is not None:
             waves = get_timestep_embedding(t, _TIMESTEP_WAVES).to(direction.dtype)

@@ -15,6 +15,7 @@ from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
 from relapet.errors import InputError
+from relapet.model.centre import Centre
 from relapet.model.interface import Condition, DataFacts, Targets
 from relapet.model.residual_block import use_own_blocks
 from relapet.settings import Settings
@@ -61,18 +62,33 @@ class Generator(nn.Module):
 
     Its channels follow from the data: ``x_t`` and, of the condition, the MRI and the prior where there is one. For one
     tracer at a time (K = 1, as published) the tracer is embedded; for all at once each has a channel of its own.
+    With ``latent`` above 0 it takes a latent vector of that length, ``(B, latent)``, which joins the embedding of
+    timestep and tracer that every residual block adds to its features.
     """
 
-    def __init__(self, config: GeneratorConfig, facts: DataFacts, targets: Targets = "one") -> None:
+    def __init__(
+        self,
+        config: GeneratorConfig,
+        facts: DataFacts,
+        targets: Targets = "one",
+        own: bool = False,
+        latent: int = 0,
+    ) -> None:
+        """``own``: whether it is also shown what is a person's own, by `centre`, which is then to be set."""
         super().__init__()
         self.config = config
         count = facts.tracers if targets == "all" else 1
         self.embedded = targets == "one"
+        known = 2 + (count if facts.prior else 0)
+        channels = count + known * (2 if own else 1)
         self.kept: torch.dtype | None = None
         """See `keep_generators_in`."""
-        channels = count + 2 + (count if facts.prior else 0)
+        self.own = own
+        self.centre: Centre | None = None
+        """What is taken off, as found in training; not among the weights."""
         self.head = _Head(_HEAD_CHANNELS + channels, count) if config.packed else None
         attention = config.attention == "lowest"
+        classes = facts.tracer_slots if self.embedded else (1 if latent else None)
         levels = len(config.channels)
         self.unet = DiffusionModelUNet(
             spatial_dims=3,
@@ -83,7 +99,7 @@ class Generator(nn.Module):
             num_res_blocks=config.residual_blocks,
             num_head_channels=config.channels[-1],
             norm_num_groups=config.norm_groups,
-            num_class_embeds=facts.tracer_slots if self.embedded else None,
+            num_class_embeds=classes,
             # The published network has cross-attention layers; without a context they attend to themselves.
             with_conditioning=attention,
             cross_attention_dim=config.channels[-1] if attention else None,
@@ -93,13 +109,16 @@ class Generator(nn.Module):
         if not attention:
             # MONAI keeps attention in the middle block whatever attention_levels says.
             self.unet.middle_block.attention = nn.Identity()
+        self.latent = latent
+        if latent:
+            self.unet.class_embedding = _LabelAndLatent(self.unet.class_embedding, latent)
         use_own_blocks(self.unet)
         if config.checkpointing:
             for module in self.unet.modules():
                 if isinstance(module, DiffusionUNetResnetBlock | SpatialTransformer):
                     module.forward = _recomputed(module.forward)
 
-    def forward(self, x_t: Tensor, t: Tensor, condition: Condition) -> Tensor:
+    def forward(self, x_t: Tensor, t: Tensor, condition: Condition, latent: Tensor | None = None) -> Tensor:
         """See the class. Raises InputError for a grid whose sides the levels do not divide."""
         halvings = len(self.config.channels) - 1 + (self.head is not None)
         if any(side % 2**halvings for side in x_t.shape[2:]):
@@ -107,13 +126,17 @@ class Generator(nn.Module):
                 f"The grid {tuple(x_t.shape[2:])} cannot be halved {halvings} times; use a grid whose sides are "
                 f"multiples of {2**halvings}."
             )
-        labels = condition.tracer[:, 0] if self.embedded else None
+        labels = self._labels(condition, latent)
+        if self.own:
+            if self.centre is None:
+                raise ValueError("a generator that is shown what is a person's own must be told the centre")
+            condition = self.centre.shown(condition)
         if self.kept is None:
             return _single(self._output(x_t, t, condition, labels))
         with torch.autocast(x_t.device.type, enabled=False):
             return _single(self._output(x_t, t, condition, labels))
 
-    def _output(self, x_t: Tensor, t: Tensor, condition: Condition, labels: Tensor | None) -> Tensor:
+    def _output(self, x_t: Tensor, t: Tensor, condition: Condition, labels: Any) -> Tensor:
         if self.head is not None and not torch.is_grad_enabled():
             return self._output_in_place(self.head, x_t, t, condition, labels)
         inputs = torch.cat([x_t, condition.known()], dim=1)
@@ -124,8 +147,18 @@ class Generator(nn.Module):
         coarse = self.unet(packed(inputs), timesteps=t, class_labels=labels)
         return self.head(torch.cat([unpacked(coarse), inputs], dim=1))  # type: ignore[no-any-return]
 
+    def _labels(self, condition: Condition, latent: Tensor | None) -> Any:
+        """What the U-Net embeds beside the timestep."""
+        if (latent is None) != (self.latent == 0):
+            raise ValueError("a generator takes a latent vector where it was made for one, and only there")
+        labels = condition.tracer[:, 0] if self.embedded else None
+        if latent is None:
+            return labels
+        told = latent if self.kept is None else latent.to(self.kept)
+        return torch.zeros_like(condition.tracer[:, 0]) if labels is None else labels, told
+
     def _output_in_place(
-        self, head: nn.Module, x_t: Tensor, t: Tensor, condition: Condition, labels: Tensor | None
+        self, head: nn.Module, x_t: Tensor, t: Tensor, condition: Condition, labels: Any
     ) -> Tensor:
         """The same where no gradient is asked for: each number is written once, to where the head reads it."""
         known = condition.known()
@@ -149,6 +182,40 @@ def keep_generators_in(networks: nn.Module, dtype: torch.dtype) -> None:
         if isinstance(module, Generator):
             module.to(dtype)
             module.kept = dtype
+
+
+class _LabelAndLatent(nn.Module):
+    """The embedding of a class plus that of a latent vector, which a network of three layers maps."""
+
+    def __init__(self, classes: nn.Embedding, latent: int) -> None:
+        super().__init__()
+        width = classes.embedding_dim
+        self.classes = classes
+        self.latent = nn.Sequential(
+            *(
+                nn.Linear(latent, width),
+                nn.SiLU(),
+                nn.Linear(width, width),
+                nn.SiLU(),
+                nn.Linear(width, width),
+            )
+        )
+
+    def forward(self, told: tuple[Tensor, Tensor]) -> Tensor:
+        labels, latent = told
+        return self.classes(labels) + self.latent(latent)  # type: ignore[no-any-return]
+
+
+def in_one_call(generator: nn.Module, condition: Condition, latent: Tensor | None = None) -> Tensor:
+    """The output of a generator that is shown nothing but the condition, at t = 0: ``(B, K, X, Y, Z)``."""
+    nothing = condition.volumes()
+    output: Tensor = generator(nothing, at_start(nothing), condition, latent)
+    return output
+
+
+def at_start(volumes: Tensor) -> Tensor:
+    """A timestep of 0 for each volume, ``(B,)``."""
+    return torch.zeros(len(volumes), dtype=torch.int64, device=volumes.device)
 
 
 class _Head(nn.Module):

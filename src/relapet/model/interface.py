@@ -51,15 +51,19 @@ class Condition:
     """Index of each wanted tracer, ``(B, K)``, int64."""
     mean: Tensor | None = None
     """What `Method.expected` gave for it, where the caller has it: samples about it need not ask again."""
+    own: Tensor | None = None
+    """How MRI and prior differ from those of other people, ``(B, 2 + K, X, Y, Z)``, for a method that finds this."""
 
     def to(self, device: torch.device) -> Condition:
         """The same condition on another device."""
-        prior, mean = (None if volume is None else volume.to(device) for volume in (self.prior, self.mean))
-        return Condition(self.mri.to(device), prior, self.tracer.to(device), mean)
+        volumes = (self.prior, self.mean, self.own)
+        prior, mean, own = (None if volume is None else volume.to(device) for volume in volumes)
+        return Condition(self.mri.to(device), prior, self.tracer.to(device), mean, own)
 
     def known(self) -> Tensor:
-        """MRI and prior as channels, ``(B, 2 or 2 + K, X, Y, Z)``."""
-        return self.mri if self.prior is None else torch.cat([self.mri, self.prior], dim=1)
+        """MRI, and prior and `own` where there are, as channels, ``(B, C, X, Y, Z)``."""
+        there = [volume for volume in (self.mri, self.prior, self.own) if volume is not None]
+        return torch.cat(there, dim=1) if len(there) > 1 else self.mri
 
     def repeated(self, count: int) -> Condition:
         """The condition of one person, for so many volumes of theirs; nothing is copied."""
@@ -100,7 +104,7 @@ class Batch:
 
 @dataclass(frozen=True)
 class Draws:
-    """The random numbers of one step: one CPU generator a volume.
+    """The random numbers of one step: one generator a volume, all on one device.
 
     So a volume's numbers do not depend on which process, or with which others in a batch, it is drawn.
     """
@@ -109,26 +113,29 @@ class Draws:
 
     def integers(self, high: int) -> Tensor:
         """Integers in ``0 .. high - 1``, ``(B,)``."""
-        return torch.cat([torch.randint(high, (1,), generator=g) for g in self.generators])
+        return torch.cat([torch.randint(high, (1,), generator=g, device=g.device) for g in self.generators])
 
     def uniform(self) -> Tensor:
         """Uniform in [0, 1), ``(B,)``: a continuous time, or a choice."""
-        return torch.cat([torch.rand((1,), generator=g) for g in self.generators])
+        return torch.cat([torch.rand((1,), generator=g, device=g.device) for g in self.generators])
 
     def normal(self, like: Tensor) -> Tensor:
         """Standard normal volumes of the shape, type and device of ``like``, ``(B, C, X, Y, Z)``."""
         shape = like.shape[1:]
-        volumes = [torch.randn(shape, generator=g, dtype=like.dtype) for g in self.generators]
+        volumes = [
+            torch.randn(shape, generator=g, dtype=like.dtype, device=g.device) for g in self.generators
+        ]
         return torch.stack(volumes).to(like.device)
 
     def vector(self, length: int) -> Tensor:
         """Standard normal latent vectors, ``(B, length)``."""
-        return torch.stack([torch.randn((length,), generator=g) for g in self.generators])
+        return torch.stack([torch.randn((length,), generator=g, device=g.device) for g in self.generators])
 
     def keep(self, like: Tensor, probability: float) -> Tensor:
         """Ones with this probability, else zeros, in the shape of ``like``: dropout that a resumed run repeats."""
         shape = like.shape[1:]
-        return torch.stack([(torch.rand(shape, generator=g) < probability) for g in self.generators]).to(like)
+        kept = [torch.rand(shape, generator=g, device=g.device) < probability for g in self.generators]
+        return torch.stack(kept).to(like)
 
 
 Losses = Mapping[str, Tensor]

@@ -66,13 +66,27 @@ class NoiseShape:
         return self.sd.square() + self._on_grid(self.components).square().sum(dim=0)
 
     def draw(self, generator: torch.Generator) -> Tensor:
-        """One draw ``(X, Y, Z)`` in float32, on the CPU."""
-        z = torch.randn(len(self.components), generator=generator)
+        """One draw ``(X, Y, Z)`` in float32, on the shape's device; the normals are drawn on the generator's."""
+        device = self.sd.device
+        z = torch.randn(len(self.components), generator=generator, device=generator.device).to(device)
         wide = self._on_grid(torch.einsum("j,jxyz->xyz", z, self.components.float())[None])[0]
-        white = torch.randn(self._padded, generator=generator)
+        white = torch.randn(self._padded, generator=generator, device=generator.device).to(device)
         field = torch.fft.irfftn(torch.fft.rfftn(white) * self._spectrum, s=self._padded)
         short: Tensor = self.sd * field[tuple(slice(length) for length in self.sd.shape)]
         return wide + short
+
+    def to(self, device: torch.device) -> NoiseShape:
+        """The same shape on a device, from then on kept there."""
+        if self.sd.device == device:
+            return self
+        if device not in self._elsewhere:
+            components, sd, smooth = (tensor.to(device) for tensor in (self.components, self.sd, self.smooth))
+            self._elsewhere[device] = NoiseShape(components, sd, smooth, self.voxel_mm)
+        return self._elsewhere[device]
+
+    @cached_property
+    def _elsewhere(self) -> dict[torch.device, NoiseShape]:
+        return {}
 
     @cached_property
     def _padded(self) -> tuple[int, ...]:
@@ -83,8 +97,9 @@ class NoiseShape:
     @cached_property
     def _spectrum(self) -> Tensor:
         """What white noise is multiplied by: the root of the mixture's power spectrum, of mean power 1."""
-        frequencies = [torch.fft.fftfreq(length) for length in self._padded[:2]]
-        frequencies.append(torch.fft.rfftfreq(self._padded[2]))
+        device = self.sd.device
+        frequencies = [torch.fft.fftfreq(length, device=device) for length in self._padded[:2]]
+        frequencies.append(torch.fft.rfftfreq(self._padded[2], device=device))
         square = torch.stack(torch.meshgrid(*frequencies, indexing="ij")).square().sum(dim=0)
         power = torch.zeros_like(square)
         for weight, sigma in zip(self.smooth.tolist(), SIGMAS_MM, strict=True):
@@ -117,7 +132,7 @@ class NoiseShape:
 
 def _mean_over_all(half: Tensor, last: int) -> Tensor:
     """Mean of a real field's power over all frequencies, of which ``rfftn`` keeps half along the last axis."""
-    weights = torch.full((half.shape[-1],), 2.0)
+    weights = torch.full((half.shape[-1],), 2.0, device=half.device)
     weights[0] = 1
     if last % 2 == 0:
         weights[-1] = 1

@@ -106,12 +106,12 @@ class Remainder(Raw):
 
     def fresh(self, draws: Draws, condition: Condition) -> Tensor:
         """Noise of each tracer's shape, ``(B, K, X, Y, Z)``."""
-        rows = condition.tracer.tolist()
+        rows, device = condition.tracer.tolist(), condition.mri.device
         volumes = [
-            torch.stack([self.noise[index].draw(generator) for index in row])
+            torch.stack([self.noise[index].to(device).draw(generator) for index in row])
             for row, generator in zip(rows, draws.generators, strict=True)
         ]
-        return torch.stack(volumes).to(condition.mri.device)
+        return torch.stack(volumes)
 
     def walked(self, pet: Tensor, condition: Condition) -> Tensor:
         """The remainder."""

@@ -36,8 +36,9 @@ def require_packages(*names: str) -> None:
 def plain(network: Generator, facts: DataFacts) -> Generator:
     """The same network in float32, recomputing nothing."""
     config = network.config.changed(checkpointing=False)
-    found = Generator(config, facts, "one" if network.embedded else "all")
+    found = Generator(config, facts, "one" if network.embedded else "all", network.own)
     found.load_state_dict(network.state_dict())
+    found.centre = network.centre
     return found.eval()
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,9 +28,8 @@ from relapet.preprocessing.registration import (
     similarity,
     to_file_axes,
 )
+from relapet.preprocessing.steps import VisitLog
 from relapet.types import Json, Mask, Volume
-
-Say = Callable[[str], None]
 
 _WORK = Grid("work", 2.0, (88, 104, 88))
 """Where the template is registered: 2 mm, the field of view and 8 mm more on every side."""
@@ -78,37 +76,44 @@ class Mri:
     warnings: tuple[str, ...]
 
 
-def process_mri(raw: RawVisit, names: Names, grid: Grid, syn_iterations: tuple[int, ...], say: Say) -> Mri:
+def process_mri(
+    raw: RawVisit, names: Names, grid: Grid, syn_iterations: tuple[int, ...], log: VisitLog
+) -> Mri:
     """Make the model-ready MRI of one visit and write it with its transforms.
 
     Raises SubjectError where an image is no head or a registration fails.
     """
     names.native_t1w.parent.mkdir(parents=True, exist_ok=True)
     t1w_raw = load_anatomical(raw.t1w)
-    say(f"T1w {raw.t1w.name}: {t1w_raw.shape}")
+    log.begin("finding the brain")
+    log.say(f"T1w {raw.t1w.name}: {t1w_raw.shape}")
     mask = extract_brain(t1w_raw, str(raw.t1w))
     measures: Json = {"BrainLitres": round(volume_litres(mask, t1w_raw), 4)}
-    say(f"brain mask: {measures['BrainLitres']:.2f} L")
+    log.say(f"brain mask: {measures['BrainLitres']:.2f} L")
+    log.begin("correcting the bias field")
     t1w = correct_bias(t1w_raw, mask)
     _save_native(raw, names, t1w, mask)
     small = isotropic(t1w, _REGISTER_MM)
     brain = _mask_onto(small, mask, t1w)
     region = _image(ndimage.distance_transform_edt(~brain) * _REGISTER_MM <= _MARGIN_MM, small)
+    log.begin("registering the T1w to the template")
     dice, nats = _to_template(small, brain, names, syn_iterations)
     measures["DiceWithTemplate"] = round(dice, 4)
     measures["InformationWithTemplateNats"] = round(nats, 3)
-    say(f"T1w to template: Dice {dice:.3f}, shares {nats:.2f} nats")
+    log.say(f"T1w to template: Dice {dice:.3f}, shares {nats:.2f} nats")
     _check_template(dice, nats, raw.t1w)
     warnings: list[str] = []
     flair = None
     if raw.flair is None:
         warnings.append(f"{raw.visit.stem} has no FLAIR; a model that needs one cannot be applied.")
     else:
+        log.begin("registering the FLAIR to the T1w")
         flair = _flair(raw.flair, names, small, region, brain)
         measures["FlairInformationNats"] = round(flair.nats, 3)
         measures["FlairInformationOverMirrored"] = round(flair.gain, 3)
-        say(f"FLAIR to T1w: shares {flair.nats:.2f} nats, {flair.gain:.2f} times its mirror image's")
+        log.say(f"FLAIR to T1w: shares {flair.nats:.2f} nats, {flair.gain:.2f} times its mirror image's")
         warnings += flair_warnings(flair.nats, flair.gain, raw.flair)
+    log.begin("writing the model-ready MRI")
     ready = _ready(raw, names, grid, (t1w, mask), None if flair is None else flair.image)
     return Mri(small, region, brain, *ready, measures, tuple(warnings))
 

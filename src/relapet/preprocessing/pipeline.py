@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -21,7 +20,6 @@ from relapet.files import (
     remove_unfinished,
     require_empty_or_own,
     write_json,
-    write_text,
 )
 from relapet.imaging.bids import (
     DESCRIPTION,
@@ -39,6 +37,7 @@ from relapet.preprocessing.names import Names
 from relapet.preprocessing.provenance import is_up_to_date
 from relapet.preprocessing.qc import write_page
 from relapet.preprocessing.raw import find_raw
+from relapet.preprocessing.steps import VisitLog, count_steps, watched
 from relapet.preprocessing.visit import VisitResult, process_visit
 from relapet.processes import each_index
 from relapet.settings import Settings
@@ -96,6 +95,8 @@ class PreprocessOutcome:
     failed: dict[str, str]
     """Visit to reason; what could be made of it is written."""
     warnings: dict[str, tuple[str, ...]]
+    page: Path
+    """HTML with the pictures of every visit."""
 
 
 def preprocess(
@@ -135,6 +136,7 @@ def preprocess(
         messages.track("preprocess", len(visits)) as advance,
         _clean_when_stopped(out),
         closing(_each(visits, Path(bids), out, config)) as each,
+        watched({visit.stem: Names(out, visit).log for visit in visits}, advance) as finish,
     ):
         for result in each:
             results[result.visit] = result
@@ -142,7 +144,7 @@ def preprocess(
                 messages.warn(warning)
             for problem in result.problems:
                 messages.warn(problem)
-            advance(len(results), f"{result.visit} failed" if result.problems else result.visit)
+            finish(result.visit, f"{result.visit} {_said(result)}")
     ordered = [results[visit.stem] for visit in visits]
     _write_page(out, all_visits)
     return PreprocessOutcome(
@@ -150,7 +152,12 @@ def preprocess(
         tuple(r.visit for r in ordered if r.unchanged),
         {r.visit: " ".join(r.problems) for r in ordered if r.problems},
         {r.visit: r.warnings for r in ordered if r.warnings},
+        out / PAGE,
     )
+
+
+def _said(result: VisitResult) -> str:
+    return "failed" if result.problems else "was done and unchanged" if result.unchanged else "is done"
 
 
 @contextmanager
@@ -191,18 +198,13 @@ def _nth(visits: list[Visit], bids: Path, out: Path, config: PreprocessConfig, i
 def _one(visit: Visit, bids: Path, out: Path, config: PreprocessConfig) -> VisitResult:
     """One visit, its errors turned into a result so that the others go on."""
     names = Names(out, visit)
-    lines: list[str] = []
-    start = time.monotonic()
-
-    def say(text: str) -> None:
-        lines.append(f"{time.monotonic() - start:8.1f} s  {text}")
-        write_text(names.log, "\n".join(lines) + "\n")
-
+    log = VisitLog(names.log, 0)
     try:
         raw = find_raw(bids, visit)
+        log.steps = count_steps(raw)
         if not config.force and is_up_to_date(names, raw, config.settings):
             return VisitResult(visit.stem, warnings=_read_remarks(names)["warn"], unchanged=True)
-        result = process_visit(raw, names, config.settings, say)
+        result = process_visit(raw, names, config.settings, log)
     except InputError:
         raise
     except SubjectError as error:
@@ -213,7 +215,7 @@ def _one(visit: Visit, bids: Path, out: Path, config: PreprocessConfig) -> Visit
             visit.stem, (f"{visit.stem}: {type(error).__name__}: {error}; see {names.log}.",)
         )
     for problem in result.problems:
-        say(f"failed: {problem}")
+        log.say(f"failed: {problem}")
     write_json(names.remarks, {"fail": list(result.problems), "warn": list(result.warnings)})
     return result
 

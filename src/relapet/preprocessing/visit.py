@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,10 +33,9 @@ from relapet.preprocessing.pet import (
 from relapet.preprocessing.provenance import write_provenance
 from relapet.preprocessing.qc import draw_outlines, draw_overlay
 from relapet.preprocessing.raw import RawVisit
+from relapet.preprocessing.steps import VisitLog
 from relapet.tracers import TracerSpec, get_tracer, load_tracers
 from relapet.types import Json, Volume
-
-Say = Callable[[str], None]
 
 _FLUID = 0.6
 """Below this multiple of white matter's median a T1w shows fluid."""
@@ -52,7 +51,7 @@ class VisitResult:
     unchanged: bool = False
 
 
-def process_visit(raw: RawVisit, names: Names, settings: ImageSettings, say: Say) -> VisitResult:
+def process_visit(raw: RawVisit, names: Names, settings: ImageSettings, log: VisitLog) -> VisitResult:
     """Make one visit model-ready; a PET that fails is told and the others go on.
 
     Raises SubjectError where the MRI itself cannot be used.
@@ -60,20 +59,20 @@ def process_visit(raw: RawVisit, names: Names, settings: ImageSettings, say: Say
     started = time.monotonic()
     # A record of an earlier run must not vouch for files that are being replaced.
     names.provenance.unlink(missing_ok=True)
-    mri = process_mri(raw, names, settings.grid, settings.syn_iterations, say)
+    mri = process_mri(raw, names, settings.grid, settings.syn_iterations, log)
     _draw_mri(mri, names, settings)
     problems = list(raw.problems)
     details: Json = {"Measures": mri.measures, "Pet": {}}
     for tracer, path in raw.pet:
         try:
-            details["Pet"][tracer.name] = _pet(tracer, path, raw, names, mri, (settings, say))
+            details["Pet"][tracer.name] = _pet(tracer, path, raw, names, mri, (settings, log))
         except SubjectError as error:
             problems.append(str(error))
     removed = _remove_stale(raw, names, set(details["Pet"]))
     if not problems:
         details["Seconds"] = round(time.monotonic() - started, 1)
         write_provenance(names, raw, settings, _outputs(raw, names), details)
-    say("done" if not problems else "done, with failures")
+    log.say("done" if not problems else "done, with failures")
     return VisitResult(raw.visit.stem, tuple(problems), (*mri.warnings, *removed))
 
 
@@ -150,10 +149,11 @@ def _frames(tracer: TracerSpec, path: Path) -> tuple[str, Frames | None, Json]:
 
 
 def _pet(
-    tracer: TracerSpec, path: Path, raw: RawVisit, names: Names, mri: Mri, how: tuple[ImageSettings, Say]
+    tracer: TracerSpec, path: Path, raw: RawVisit, names: Names, mri: Mri, how: tuple[ImageSettings, VisitLog]
 ) -> Json:
     """Make one tracer's SUVr map in template space; returns what was done."""
-    settings, say = how
+    settings, log = how
+    log.begin(f"registering the {tracer.name} PET (trc-{tracer.label})")
     unit, chosen, _ = _frames(tracer, path)
     index = (0,) if chosen is None else chosen.index
     weights = (1.0,) if chosen is None else chosen.weight
@@ -162,14 +162,14 @@ def _pet(
         frames = smooth_to(frames, settings.scanner_fwhm_mm, settings.fwhm_mm)
     names.pet_to_t1w(tracer).parent.mkdir(parents=True, exist_ok=True)
     pet = correct_motion(frames, weights, names.motion(tracer))
-    say(f"{tracer.name}: {len(frames)} frames, unit {unit}")
+    log.say(f"{tracer.name}: {len(frames)} frames, unit {unit}")
     transform = register_to_t1w(pet, mri.t1w, mri.region, names.pet_to_t1w(tracer))
     in_t1w = pet.onto(mri.t1w.shape, mri.t1w.affine, [Step(transform)])
     mean = 1.0
     if unit != "SUVR":
         region = reference_region(tracer, mri.t1w.shape, mri.t1w.affine, names.warp.inverse)
         mean = reference_mean(in_t1w, region, tracer, str(path))
-    say(f"{tracer.name}: reference mean {mean:.4g} {unit}")
+    log.say(f"{tracer.name}: reference mean {mean:.4g} {unit}")
     record: Json = {
         "SourceUnits": unit,
         "ReferenceRegion": tracer.reference_region.name if unit != "SUVR" else "as in the input",

@@ -18,11 +18,12 @@ from relapet.types import Affine, Mask, Volume
 
 Plane = Literal["axial", "coronal", "sagittal"]
 
-# Normal axis of a plane, then its horizontal and vertical axes.
-_AXES: dict[Plane, tuple[int, int, int]] = {"axial": (2, 0, 1), "coronal": (1, 0, 2), "sagittal": (0, 1, 2)}
-_PET_MAP = "inferno"
-_DIFFERENCE_MAP = "RdBu_r"
-_MARGIN_MM = 8.0  # shown around the brain: spill-out of PET, room for the marks
+AXES: dict[Plane, tuple[int, int, int]] = {"axial": (2, 0, 1), "coronal": (1, 0, 2), "sagittal": (0, 1, 2)}
+"""Normal axis of a plane, then its horizontal and vertical axes."""
+PET_MAP = "inferno"
+DIFFERENCE_MAP = "RdBu_r"
+MARGIN_MM = 8.0
+"""Shown around the brain: spill-out of PET, room for the marks."""
 _BAR_INCHES = 0.64  # height kept below the slices for colour bars and two lines of notes
 _TOP_INCHES = 0.52  # height kept above the slices for the two lines of titles
 _LEFT_INCHES = 0.3
@@ -52,7 +53,7 @@ class _Column:
 
 
 @dataclass(frozen=True)
-class _Slice:
+class Slice:
     """One plane through the volumes: where it cuts, what is kept around the brain, and its extent in mm."""
 
     plane: Plane
@@ -63,12 +64,13 @@ class _Slice:
 
     def of(self, image: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """The pixels, rows from inferior (or posterior) to superior (or anterior)."""
-        normal = _AXES[self.plane][0]
+        normal = AXES[self.plane][0]
         pixels: npt.NDArray[Any] = image.take(self.index, axis=normal)[self.box].T
         return pixels
 
     @property
     def size_mm(self) -> tuple[float, float]:
+        """Width and height."""
         left, right, bottom, top = self.extent_mm
         return right - left, top - bottom
 
@@ -97,7 +99,7 @@ def subject_panel(
         raise ValueError("The T1w or FLAIR image is missing or empty (all zero); give brain-extracted ones.")
     brain = next(iter(mri.values())) != 0
     columns = _columns(mri, brain, real, synthetic, tracer)
-    cuts = [_cut(plane, mm, brain, affine) for plane, mm in view.slices]
+    cuts = [cut_plane(plane, mm, brain, affine) for plane, mm in view.slices]
     with house_style():
         return _draw(columns, cuts, view, tracer, title)
 
@@ -110,7 +112,12 @@ def _check(images: list[Volume], affine: Affine) -> None:
         raise ValueError(f"The images of a panel must be in RAS+ order, not {nib.aff2axcodes(affine)}.")
 
 
-def _mri_window(image: Volume, brain: Mask) -> tuple[float, float]:
+def difference_reach(window: tuple[float, float]) -> float:
+    """Where the symmetric scale of differences ends, SUVr: a quarter of the display window."""
+    return (window[1] - window[0]) / 4
+
+
+def mri_window(image: Volume, brain: Mask) -> tuple[float, float]:
     """Grey-scale window of an MRI (arbitrary units): from zero, the background, to the brain's bright end."""
     low, high = (float(value) for value in np.percentile(image[brain], (1.0, 99.5)))
     return min(low, 0.0), high if high > min(low, 0.0) else 1.0
@@ -119,29 +126,29 @@ def _mri_window(image: Volume, brain: Mask) -> tuple[float, float]:
 def _columns(
     mri: dict[str, Volume], brain: Mask, real: Volume | None, synthetic: Volume, tracer: TracerSpec
 ) -> list[_Column]:
-    columns = [_Column(name, image, "gray", _mri_window(image, brain)) for name, image in mri.items()]
+    columns = [_Column(name, image, "gray", mri_window(image, brain)) for name, image in mri.items()]
     suvr = tracer.display_window
     if real is not None:
-        columns.append(_Column(f"Measured {tracer.name}", real, _PET_MAP, suvr))
-    columns.append(_Column(f"Synthetic {tracer.name}", synthetic, _PET_MAP, suvr))
+        columns.append(_Column(f"Measured {tracer.name}", real, PET_MAP, suvr))
+    columns.append(_Column(f"Synthetic {tracer.name}", synthetic, PET_MAP, suvr))
     if real is not None:
-        reach = (tracer.display_window[1] - tracer.display_window[0]) / 4
+        reach = difference_reach(tracer.display_window)
         difference = np.where(brain, synthetic - real, np.nan)  # NaN is not drawn
-        columns.append(_Column("Synthetic − measured", difference, _DIFFERENCE_MAP, (-reach, reach)))
+        columns.append(_Column("Synthetic − measured", difference, DIFFERENCE_MAP, (-reach, reach)))
     return columns
 
 
-def _cut(plane: Plane, mm: float, brain: Mask, affine: Affine) -> _Slice:
+def cut_plane(plane: Plane, mm: float, brain: Mask, affine: Affine) -> Slice:
     """The slice nearest to ``mm``, cropped to the brain's bounding box plus a margin."""
     size = np.sqrt((affine[:3, :3] ** 2).sum(axis=0))
-    normal, *in_plane = _AXES[plane]
+    normal, *in_plane = AXES[plane]
     origin = affine[:3, 3]
     index = int(np.clip(round((mm - origin[normal]) / size[normal]), 0, brain.shape[normal] - 1))
     box, extent = [], []
     for axis in in_plane:
         others = tuple(other for other in range(3) if other != axis)
         inside = np.flatnonzero(brain.any(axis=others))
-        margin = int(np.ceil(_MARGIN_MM / size[axis]))
+        margin = int(np.ceil(MARGIN_MM / size[axis]))
         first = max(int(inside[0]) - margin, 0)
         last = min(int(inside[-1]) + margin, brain.shape[axis] - 1)
         box.append(slice(first, last + 1))
@@ -150,11 +157,11 @@ def _cut(plane: Plane, mm: float, brain: Mask, affine: Affine) -> _Slice:
             float(origin[axis] + (last + 0.5) * size[axis]),
         ]
     centre = float(origin[normal] + index * size[normal])
-    return _Slice(plane, centre, index, (box[0], box[1]), (extent[0], extent[1], extent[2], extent[3]))
+    return Slice(plane, centre, index, (box[0], box[1]), (extent[0], extent[1], extent[2], extent[3]))
 
 
 def _draw(
-    columns: list[_Column], cuts: list[_Slice], view: PanelView, tracer: TracerSpec, title: str
+    columns: list[_Column], cuts: list[Slice], view: PanelView, tracer: TracerSpec, title: str
 ) -> Figure:
     """Lay the slices out at one scale (mm per inch) over the whole figure."""
     widest = max(cut.size_mm[0] for cut in cuts)
@@ -185,7 +192,7 @@ def _draw(
             _show(axes, column, cut, view, widest)
             if row == 0:
                 axes.set_title(column.title, fontsize=6.5, pad=2.5)
-        axes_letter = "xyz"[_AXES[cut.plane][0]]
+        axes_letter = "xyz"[AXES[cut.plane][0]]
         label = minus(f"{cut.plane}\n{axes_letter} = {cut.mm:+.0f} mm")
         middle = (top - tall / 2) / height
         figure.text(0.14 / width, middle, label, rotation=90, ha="center", va="center", fontsize=6)
@@ -196,7 +203,7 @@ def _draw(
     return figure
 
 
-def _show(axes: Any, column: _Column, cut: _Slice, view: PanelView, widest_mm: float) -> None:
+def _show(axes: Any, column: _Column, cut: Slice, view: PanelView, widest_mm: float) -> None:
     """One tile: the slice on black, as wide as the widest plane, with the sides of the patient marked."""
     axes.imshow(
         cut.of(column.image),
@@ -226,7 +233,7 @@ def _show(axes: Any, column: _Column, cut: _Slice, view: PanelView, widest_mm: f
 def _colour_bars(figure: Figure, columns: list[_Column], column_inches: float) -> None:
     """One SUVr bar below the PET columns and one below the difference."""
     width, height = figure.get_size_inches()
-    for colour_map, label in ((_PET_MAP, "SUVr"), (_DIFFERENCE_MAP, "ΔSUVr")):
+    for colour_map, label in ((PET_MAP, "SUVr"), (DIFFERENCE_MAP, "ΔSUVr")):
         numbers = [n for n, column in enumerate(columns) if column.colour_map == colour_map]
         if not numbers:
             continue

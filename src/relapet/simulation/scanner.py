@@ -12,6 +12,7 @@ from scipy import ndimage
 from relapet.errors import InputError
 from relapet.imaging.grid import Grid
 from relapet.imaging.resample import FWHM_PER_SD, sample
+from relapet.settings import meant
 from relapet.simulation.latents import Population
 from relapet.types import Volume
 
@@ -104,7 +105,9 @@ def get_site(name: str) -> Site:
     try:
         return SITES[name]
     except KeyError:
-        raise InputError(f"Unknown site {name!r}; choose one of {', '.join(SITES)}.") from None
+        raise InputError(
+            f"Unknown site {name!r}; choose one of {', '.join(SITES)}{meant(name, SITES)}."
+        ) from None
 
 
 def override_scanners(site: Site, **changes: Any) -> Site:

@@ -26,6 +26,7 @@ from relapet.imaging.template_space import bring_to_grid
 from relapet.imaging.transforms import load_ants
 from relapet.messages import Messages, Silent
 from relapet.model.samplers import SAMPLERS
+from relapet.settings import meant
 from relapet.synthesis.dataset import (
     NOTICE,
     SIMULATED_NOTICE,
@@ -33,6 +34,7 @@ from relapet.synthesis.dataset import (
     warn_of_trained_on,
     write_dataset_files,
 )
+from relapet.synthesis.finished import REQUEST_KEY, is_done, request_sha256
 from relapet.synthesis.native import bring_native, native_place
 from relapet.synthesis.outputs import AddIntervals, remove_stale, template_place, write_synthesis
 from relapet.synthesis.sample_config import SampleConfig
@@ -58,6 +60,8 @@ class Outcome:
     done: tuple[str, ...]
     failed: dict[str, str]
     """Visit to reason."""
+    unchanged: tuple[str, ...] = ()
+    """Those that an earlier call had written, from the same images with the same model and settings."""
 
 
 @dataclass(frozen=True)
@@ -68,22 +72,28 @@ class Request:
     sample: SampleConfig
     participants: tuple[str, ...] | None = None
     """Labels, with or without sub-; all where None."""
+    sessions: tuple[str, ...] | None = None
+    """Labels, with or without ses-; all where None."""
     split: str | None = None
     """Of `SPLITS`: those participants of the run's training, in place of ``participants``."""
     spaces: tuple[str, ...] = ("MNI",)
     """Of `OUTPUT_SPACES`."""
     intervals: AddIntervals | None = None
     """Intervals of the VOI tables, of a calibration made with the same sampler settings."""
+    force: bool = False
+    """Whether to make again what is done and unchanged."""
 
     def __post_init__(self) -> None:
         if self.split is not None and self.split not in SPLITS:
-            raise InputError(f"`split` is {self.split!r}; give one of {', '.join(SPLITS)}.")
+            near = meant(self.split, SPLITS)
+            raise InputError(f"`split` is {self.split!r}; give one of {', '.join(SPLITS)}{near}.")
         if self.split is not None and self.participants is not None:
             raise InputError("`split` and `participants` both say who is synthesized; give one of them.")
         unknown = [space for space in self.spaces if space not in OUTPUT_SPACES]
         if unknown or not self.spaces:
             raise InputError(
-                f"--output-space {' '.join(unknown)} is not known; give one or both of {', '.join(OUTPUT_SPACES)}."
+                f"--output-space {' '.join(unknown)} is not known; give one or both of {', '.join(OUTPUT_SPACES)}"
+                f"{meant(unknown[0], OUTPUT_SPACES) if unknown else ''}."
             )
 
 
@@ -95,7 +105,7 @@ def synthesize_dataset(
     Raises InputError where the call as a whole is unusable: nothing is written then.
     """
     messages = messages or Silent()
-    visits = choose_visits(find_visits(source), _participants(request, synthesizer), source)
+    visits = choose_visits(find_visits(source), _participants(request, synthesizer), source, request.sessions)
     refuse_inside(out, source)
     require_folder_of_model(out, synthesizer)
     if synthesizer.most_steps is not None and request.sample.steps > synthesizer.most_steps:
@@ -115,12 +125,14 @@ def synthesize_dataset(
         warn_of_trained_on(source, visits, synthesizer, messages)
     prepare_output_folder(out)
     write_dataset_files(source, out, synthesizer, request.tracers)
-    done, failed = [], {}
+    done: list[str] = []
+    unchanged: list[str] = []
+    failed: dict[str, str] = {}
     with messages.track("synthesize", len(visits)) as advance:
         for number, visit in enumerate(visits, 1):
             try:
-                _synthesize_visit(source, out, visit, synthesizer, request, messages)
-                done.append(visit.stem)
+                wrote = _synthesize_visit(source, out, visit, synthesizer, request, messages)
+                (done if wrote else unchanged).append(visit.stem)
             except SubjectError as error:
                 failed[visit.stem] = str(error)
                 messages.warn(str(error))
@@ -130,7 +142,7 @@ def synthesize_dataset(
                 )
                 messages.warn(failed[visit.stem])
             advance(number, visit.stem)
-    return Outcome(tuple(done), failed)
+    return Outcome(tuple(done), failed, tuple(unchanged))
 
 
 def _participants(request: Request, synthesizer: Synthesizer) -> Sequence[str] | None:
@@ -162,10 +174,19 @@ def _check_native(source: Path, visits: Sequence[Visit]) -> None:
 
 def _synthesize_visit(
     source: Path, out: Path, visit: Visit, synthesizer: Synthesizer, request: Request, messages: Messages
-) -> None:
+) -> bool:
+    """Write the maps of a visit's tracers, but those that are done and unchanged; whether any was to be written."""
     found = find_mni_images(source, visit)
     _require_inputs(source, found, synthesizer)
     back = find_way_back(source, visit, found.space) if "native" in request.spaces else None
+    decided_by = request_sha256(synthesizer, request.sample, request.spaces, _files_read(found, back))
+    tracers = [
+        tracer
+        for tracer in request.tracers
+        if request.force or not is_done(out, visit, tracer, request.spaces, decided_by)
+    ]
+    if not tracers:
+        return False
     if found.space != SPACE:
         messages.warn(
             f"{visit.stem} is in {found.space}: resampled by affine to {SPACE}, which differs from it by some mm."
@@ -178,8 +199,9 @@ def _synthesize_visit(
             f"{visit.stem} lies in {found.space} but is not of its size: scaled by {factors} to fit it."
         )
     native = None if back is None else native_place(back, ready.fit, _uri(source, back.t1w))
-    for synthesis in synthesizer.synthesize(ready, request.tracers, request.sample, visit.stem).values():
+    for synthesis in synthesizer.synthesize(ready, tracers, request.sample, visit.stem).values():
         sidecar = _sidecar(source, found, synthesis, synthesizer, request.sample, ready.fit)
+        sidecar[REQUEST_KEY] = decided_by
         written: set[Path] = set()
         if "MNI" in request.spaces:
             place = template_place(synthesizer.grid)
@@ -196,6 +218,12 @@ def _synthesize_visit(
     else:
         for path in (mask, sidecar_path(mask)):
             path.unlink(missing_ok=True)
+    return True
+
+
+def _files_read(found: MniImages, back: WayBack | None) -> list[Path]:
+    there = [path for path in (found.t1w, found.flair, found.mask) if path is not None]
+    return there if back is None else [*there, back.t1w, back.mask, back.transform]
 
 
 def _require_inputs(source: Path, found: MniImages, synthesizer: Synthesizer) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -209,7 +210,7 @@ class Synthesizer:
         mri = self.mri(images, name)
         rim = _within(images.mask, _RIM_MM / images.grid.voxel_size)
         count = sample.count if self.method.random else 1
-        seeds = tuple(sample.seed + i for i in range(count))
+        seeds = tuple(seed_of(sample.seed + i, name) for i in range(count))
         known = [self.tracer(tracer) for tracer in self.manifest.tracers]
         calls = [known] if self.method.targets == "all" else [[tracer] for tracer in tracers]
         found: dict[str, Synthesis] = {}
@@ -254,6 +255,11 @@ class Synthesizer:
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.half):
             volumes = self.method.sample(condition.repeated(len(seeds)), sample, draws, on_step)
         return list(volumes.float().cpu().numpy())
+
+
+def seed_of(seed: int, name: str) -> int:
+    """The seed of one visit's noise, another for each: what few draws are by chance must not be what all visits are."""
+    return int(np.random.SeedSequence((seed, zlib.crc32(name.encode()))).generate_state(1)[0])
 
 
 def batches(seeds: Sequence[int], shape: tuple[int, int, int], device: torch.device) -> list[Sequence[int]]:

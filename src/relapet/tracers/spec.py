@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from relapet.errors import InputError
+from relapet.settings import meant
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 
@@ -259,5 +260,7 @@ def get_tracer(alias: str) -> TracerSpec:
     for spec in load_tracers().values():
         if wanted in _spellings(spec):
             return spec
-    known = ", ".join(f"{spec.name} (trc-{spec.label})" for spec in load_tracers().values())
-    raise InputError(f"Unknown tracer {alias!r}; there are: {known}.")
+    specs = load_tracers().values()
+    known = ", ".join(f"{spec.name} (trc-{spec.label})" for spec in specs)
+    near = meant(alias, [name for spec in specs for name in (spec.name, spec.label, *spec.aliases)])
+    raise InputError(f"Unknown tracer {alias!r}; there are: {known}{near}.")

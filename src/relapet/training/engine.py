@@ -205,7 +205,8 @@ class Trainer:
     def _forward(self, batch: Batch, part: int) -> Any:
         seeds = [(self.config.seed, self.step, slot) for slot in self.loader.own_slots(part)]
         with self.fabric.autocast():
-            return self.method.forward(batch, Draws(tuple(_generator(*s) for s in seeds)), self.step)
+            draws = Draws(tuple(_generator(self.fabric.device, *s) for s in seeds))
+            return self.method.forward(batch, draws, self.step)
 
     def _lr_factor(self) -> float:
         warmup = min(1.0, (self.step + 1) / self.config.lr_warmup) if self.config.lr_warmup else 1.0
@@ -223,7 +224,7 @@ class Trainer:
             hooks.save(self.step)
 
 
-def _generator(*numbers: int) -> torch.Generator:
-    """A CPU generator seeded by several numbers, well mixed."""
+def _generator(device: torch.device, *numbers: int) -> torch.Generator:
+    """A generator seeded by several numbers, well mixed; on the device that trains, where drawing is fast."""
     state = np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0]
-    return torch.Generator().manual_seed(int(state >> np.uint64(1)))
+    return torch.Generator(device).manual_seed(int(state >> np.uint64(1)))

@@ -49,8 +49,8 @@ def test_every_option_that_may_be_repeated_takes_several_values() -> None:
     }
     assert {option for _, _, option in several} >= {"--tracer", "--set", "--compare", "--participant-label"}
     for name, parameter, option in several:
-        context = COMMANDS[name].make_context(name, [option, "a=1", "b=2"], resilient_parsing=True)
-        assert [str(value) for value in context.params[parameter]] == ["a=1", "b=2"]
+        context = COMMANDS[name].make_context(name, [option, "1", "2"], resilient_parsing=True)
+        assert [str(value) for value in context.params[parameter]] == ["1", "2"]
 
 
 def test_nothing_is_rewritten_after_two_hyphens() -> None:
@@ -81,14 +81,11 @@ def test_info_obeys_quiet_before_and_after_its_name(capsys: pytest.CaptureFixtur
         assert capsys.readouterr() == ("", "")
 
 
-@pytest.mark.parametrize(
-    "call", [["info", "presets", "demo"], ["train", "none", "run", "--preset", "demo", "--dry-run"]]
-)
-def test_no_setting_s_name_is_cut(call: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_no_setting_s_name_is_cut(capsys: pytest.CaptureFixture[str]) -> None:
     from relapet.cli.command import as_set
     from relapet.config import describe, load_config
 
-    assert main(call) == 0
+    assert main(["info", "presets", "demo"]) == 0
     said = capsys.readouterr().out
     assert "…" not in said
     for key, value, meaning in describe(load_config("demo")):

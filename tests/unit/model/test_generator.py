@@ -5,7 +5,14 @@ import torch
 
 from relapet.config import load_config
 from relapet.errors import InputError
-from relapet.model.generator import Generator, GeneratorConfig, keep_generators_in, packed, unpacked
+from relapet.model.generator import (
+    Generator,
+    GeneratorConfig,
+    in_one_call,
+    keep_generators_in,
+    packed,
+    unpacked,
+)
 from relapet.model.interface import Condition
 from support import condition_of, facts
 
@@ -48,6 +55,27 @@ def test_tracer_time_and_mri_all_reach_the_output() -> None:
         (x + 1, torch.tensor([10]), condition_of(mri, [0])),
     ):
         assert not torch.allclose(generator(*changed), base)
+
+
+@pytest.mark.parametrize("targets", ["one", "all"])
+def test_a_latent_vector_reaches_the_output_and_must_be_given(targets: str) -> None:
+    torch.manual_seed(0)
+    known = facts(prior=False, tracers=3)
+    generator = Generator(GeneratorConfig(channels=(8, 8), residual_blocks=1), known, targets, latent=5)  # type: ignore[arg-type]
+    for parameter in generator.parameters():
+        if not parameter.any():
+            torch.nn.init.normal_(parameter, std=0.1)
+    count = 3 if targets == "all" else 1
+    condition = Condition(torch.zeros(2, 2, 8, 8, 8), None, torch.arange(count).expand(2, count))
+    latent = torch.randn(2, 5)
+    one = in_one_call(generator, condition, latent)
+    assert one.shape == (2, count, 8, 8, 8)
+    assert not torch.allclose(one[0], one[1])
+    with pytest.raises(ValueError, match="latent"):
+        in_one_call(generator, condition)
+    plain = Generator(GeneratorConfig(channels=(8, 8), residual_blocks=1), known, targets)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="latent"):
+        in_one_call(plain, condition, latent)
 
 
 def test_all_tracers_at_once_have_a_channel_each_and_no_embedding() -> None:

@@ -9,7 +9,11 @@ from relapet.errors import InputError
 from relapet.model.discriminator import Discriminator, DiscriminatorConfig
 from relapet.model.losses import (
     annealed,
+    cube_means,
+    fair_crps,
     gradient_penalty,
+    least_squares_discriminator_loss,
+    least_squares_generator_loss,
     relativistic_discriminator_loss,
     relativistic_generator_loss,
     standard_discriminator_loss,
@@ -33,6 +37,59 @@ def test_standard_losses_by_hand() -> None:
     on_real = (math.log1p(math.exp(-2.0)) + math.log(2)) / 2
     on_fake = (math.log1p(math.exp(1.0)) + math.log1p(math.exp(-3.0))) / 2
     assert standard_discriminator_loss(real, fake).item() == pytest.approx(on_real + on_fake, abs=1e-6)
+
+
+def test_least_squares_losses_by_hand() -> None:
+    real, fake = torch.tensor([2.0, 0.0]), torch.tensor([1.0, -3.0])
+    assert least_squares_generator_loss(fake, real).item() == pytest.approx((0 + 16) / 2)
+    assert least_squares_discriminator_loss(real, fake).item() == pytest.approx((1 + 1) / 2 + (1 + 9) / 2)
+
+
+def test_a_critic_may_judge_several_volumes_and_be_shown_no_mri() -> None:
+    config, rng = DiscriminatorConfig(channels=2, layers=2), torch.Generator().manual_seed(0)
+    judged, mri = (torch.randn((1, 2, 8, 8, 8), generator=rng) for _ in range(2))
+    t = torch.zeros(1, dtype=torch.int64)
+    for sees_mri in (True, False):
+        critic = Discriminator(config, facts(), channels=2, sees_mri=sees_mri)
+        one, other = (critic(judged, condition_of(shown, [0]), t) for shown in (mri, -mri))
+        assert torch.equal(one, other) is not sees_mri
+        assert not torch.equal(one, critic(-judged, condition_of(mri, [0]), t))
+
+
+@pytest.mark.parametrize("m", [2, 5])
+def test_the_fair_score_of_normal_samples_is_that_of_the_normal(m: int) -> None:
+    """``s (w (2 Phi(w) - 1) + 2 phi(w) - 1 / sqrt(pi))``, w = (y - mean) / s (Gneiting and Raftery 2007)."""
+    mean, s, y = 0.3, 0.7, torch.tensor(1.1, dtype=torch.float64)
+    rng = torch.Generator().manual_seed(0)
+    samples = mean + s * torch.randn((m, 400_000), generator=rng, dtype=torch.float64)
+    w = (float(y) - mean) / s
+    phi, below = math.exp(-(w**2) / 2) / math.sqrt(2 * math.pi), 0.5 * (1 + math.erf(w / math.sqrt(2)))
+    exact = s * (w * (2 * below - 1) + 2 * phi - 1 / math.sqrt(math.pi))
+    assert fair_crps(samples, y.expand(400_000)).mean().item() == pytest.approx(exact, abs=0.003)
+    # The samples' own score holds 1 / m of their mean distance too much, 2 s / sqrt(pi).
+    plain = fair_crps(samples, y.expand(400_000), fairness=0).mean().item()
+    assert plain == pytest.approx(exact + s / math.sqrt(math.pi) / m, abs=0.003)
+
+
+def test_the_fair_score_is_lowest_for_the_true_distribution() -> None:
+    rng = torch.Generator().manual_seed(0)
+    z = torch.randn((2, 200_000), generator=rng, dtype=torch.float64)
+    truth = 0.3 + 0.7 * torch.randn(200_000, generator=rng, dtype=torch.float64)
+    mean, s = (torch.tensor(value, dtype=torch.float64, requires_grad=True) for value in (0.3, 0.7))
+    score = fair_crps(mean + s * z, truth).mean()
+    slopes = torch.autograd.grad(score, (mean, s))
+    assert all(abs(slope) < 0.01 for slope in slopes)
+    others = [fair_crps(m + d * z, truth).mean() for m, d in ((0.5, 0.7), (0.3, 0.4), (0.3, 1.1))]
+    assert all(other > score + 0.005 for other in others)
+
+
+def test_means_over_cubes_are_by_weight() -> None:
+    volumes = torch.arange(16.0).reshape(1, 1, 4, 2, 2)
+    weight = torch.ones_like(volumes)
+    weight[0, 0, 0] = 0
+    means, inside = cube_means(volumes, weight, 2)
+    torch.testing.assert_close(means.flatten(), torch.tensor([5.5, 11.5]))
+    torch.testing.assert_close(inside.flatten(), torch.tensor([0.5, 1.0]))
 
 
 @pytest.mark.parametrize(

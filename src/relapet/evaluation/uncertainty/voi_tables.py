@@ -24,6 +24,8 @@ from relapet.tracers import load_tracers
 KEYS = ["subject", "session", "tracer", "voi"]
 PROBABILITY = "probability_positive"
 """Column of a VOI table: in the row of a composite with a threshold, the probability of lying above it."""
+_NUMBERS = ("mean", "sd", "low", "high", "volume", PROBABILITY, "sample-*")
+"""Columns of numbers."""
 
 
 def read_voi_tables(root: Path, desc: str) -> dict[Path, pd.DataFrame]:
@@ -37,12 +39,13 @@ def read_voi_tables(root: Path, desc: str) -> dict[Path, pd.DataFrame]:
             path = visit.voi_table(root, tracer, desc)
             if path.is_file():
                 keys = {"subject": visit.subject, "session": visit.session or "", "tracer": tracer.name}
-                tables[path] = _read_table(path).assign(**keys)
+                tables[path] = read_voi_table(path).assign(**keys)
     return tables
 
 
-def _read_table(path: Path) -> pd.DataFrame:
-    frame = read_table(path, ("mean", "sd", "low", "high", PROBABILITY, "sample-*"), "synthesize it anew")
+def read_voi_table(path: Path) -> pd.DataFrame:
+    """One VOI table, its names in the column ``voi``; raises InputError for one that cannot be used."""
+    frame = read_table(path, _NUMBERS, "synthesize it anew")
     if "name" not in frame:
         raise InputError(f"{path} lacks the column name; synthesize it anew.")
     if frame["name"].isna().any():
