@@ -76,7 +76,7 @@ def test_later_settings_lie_over_earlier_ones(tmp_path: Path) -> None:
         ("train.steps=0", "train.steps is 0; give 1 or more."),
         (
             "method.name=foo",
-            "method.name is 'foo'; give one of 'tracer_mean', 'linear', 'regression', 'rela'",
+            "method.name is 'foo'; give one of 'tracer_mean', 'linear', 'regression'",
         ),
         ("method=3", "`method` is 3; it is a group of settings"),
         (

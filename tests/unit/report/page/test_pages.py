@@ -270,7 +270,7 @@ def test_a_page_that_cannot_be_made_is_told_and_takes_nothing(
     assert main([*call, "--participant-label", "01", "--quiet"]) == 0
     (out / PAGE).unlink()
     (out / PAGE).mkdir()
-    assert main([*call, "--participant-label", "01", "--quiet"]) == 0
+    assert main([*call, "--participant-label", "01", "--quiet", "--force"]) == 0
     assert "There is no report: " in capsys.readouterr().err
 
 
