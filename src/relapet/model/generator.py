@@ -55,26 +55,16 @@ class GeneratorConfig(Settings):
         return self
 
 
-class Generator(nn.Module):
-    """``forward(x_t, t, condition)``: the raw output, ``(B, K, X, Y, Z)``, in float32.
-
-    Its channels follow from the data: ``x_t`` and, of the condition, the MRI and the prior where there is one. For one
-    tracer at a time (K = 1, as published) the tracer is embedded; for all at once each has a channel of its own.
-    With ``latent`` above 0 it takes a latent vector of that length, ``(B, latent)``, which joins the embedding of
-    timestep and tracer that every residual block adds to its features.
-    """
+class UNet(nn.Module):
+    """The U-Net that `Generator` and `Translator` are made of, or its half-resolution form; begins by giving 0."""
 
     def __init__(
-        self, config: GeneratorConfig, facts: DataFacts, targets: Targets = "one", latent: int = 0
+        self, config: GeneratorConfig, channels: int, count: int, classes: int | None, latent: int = 0
     ) -> None:
         super().__init__()
         self.config = config
-        count = facts.tracers if targets == "all" else 1
-        self.embedded = targets == "one"
-        channels = count + 2 + (count if facts.prior else 0)
         self.head = _Head(_HEAD_CHANNELS + channels, count) if config.packed else None
         attention = config.attention == "lowest"
-        classes = facts.tracer_slots if self.embedded else (1 if latent else None)
         levels = len(config.channels)
         self.unet = DiffusionModelUNet(
             spatial_dims=3,
@@ -103,22 +93,49 @@ class Generator(nn.Module):
                 if isinstance(module, DiffusionUNetResnetBlock | SpatialTransformer):
                     module.forward = _recomputed(module.forward)
 
-    def forward(self, x_t: Tensor, t: Tensor, condition: Condition, latent: Tensor | None = None) -> Tensor:
-        """See the class. Raises InputError for a grid whose sides the levels do not divide."""
+    def run(self, volumes: Tensor, t: Tensor, labels: Any) -> Tensor:
+        """The output of volumes ``(B, channels, X, Y, Z)``, in float32.
+
+        Raises InputError for a grid whose sides the levels do not divide.
+        """
         halvings = len(self.config.channels) - 1 + (self.head is not None)
-        if any(side % 2**halvings for side in x_t.shape[2:]):
+        if any(side % 2**halvings for side in volumes.shape[2:]):
             raise InputError(
-                f"The grid {tuple(x_t.shape[2:])} cannot be halved {halvings} times; use a grid whose sides are "
+                f"The grid {tuple(volumes.shape[2:])} cannot be halved {halvings} times; use a grid whose sides are "
                 f"multiples of {2**halvings}."
             )
-        inputs = torch.cat([x_t, condition.known()], dim=1).contiguous(memory_format=torch.channels_last_3d)
-        labels = self._labels(condition, latent)
+        inputs = volumes.contiguous(memory_format=torch.channels_last_3d)
         if self.head is None:
             output: Tensor = self.unet(inputs, timesteps=t, class_labels=labels)
         else:
             coarse = self.unet(packed(inputs), timesteps=t, class_labels=labels)
             output = self.head(torch.cat([unpacked(coarse), inputs], dim=1))
         return output.float() if output.dtype in (torch.float16, torch.bfloat16) else output
+
+
+class Generator(UNet):
+    """``forward(x_t, t, condition)``: the raw output, ``(B, K, X, Y, Z)``, in float32.
+
+    Its channels follow from the data: ``x_t`` and, of the condition, the MRI and the prior where there is one. For one
+    tracer at a time (K = 1, as published) the tracer is embedded; for all at once each has a channel of its own.
+    With ``latent`` above 0 it takes a latent vector of that length, ``(B, latent)``, which joins the embedding of
+    timestep and tracer that every residual block adds to its features.
+    """
+
+    def __init__(
+        self, config: GeneratorConfig, facts: DataFacts, targets: Targets = "one", latent: int = 0
+    ) -> None:
+        count = facts.tracers if targets == "all" else 1
+        channels = count + 2 + (count if facts.prior else 0)
+        embedded = targets == "one"
+        super().__init__(
+            config, channels, count, facts.tracer_slots if embedded else (1 if latent else None), latent
+        )
+        self.embedded = embedded
+
+    def forward(self, x_t: Tensor, t: Tensor, condition: Condition, latent: Tensor | None = None) -> Tensor:
+        """See the class. Raises InputError for a grid whose sides the levels do not divide."""
+        return self.run(torch.cat([x_t, condition.known()], dim=1), t, self._labels(condition, latent))
 
     def _labels(self, condition: Condition, latent: Tensor | None) -> Any:
         """What the U-Net embeds beside the timestep."""
@@ -128,6 +145,20 @@ class Generator(nn.Module):
         if latent is None:
             return labels
         return torch.zeros_like(condition.tracer[:, 0]) if labels is None else labels, latent
+
+
+class Translator(UNet):
+    """``forward(volumes, tracer)``: volumes of some channels from those of others, one call; the tracer is embedded.
+
+    ``volumes`` is ``(B, channels, X, Y, Z)``, ``tracer`` ``(B, 1)``, the output ``(B, count, X, Y, Z)`` in float32.
+    """
+
+    def __init__(self, config: GeneratorConfig, facts: DataFacts, channels: int, count: int) -> None:
+        super().__init__(config, channels, count, facts.tracer_slots)
+
+    def forward(self, volumes: Tensor, tracer: Tensor) -> Tensor:
+        """See the class. Raises InputError for a grid whose sides the levels do not divide."""
+        return self.run(volumes, at_start(volumes), tracer[:, 0])
 
 
 class _LabelAndLatent(nn.Module):
