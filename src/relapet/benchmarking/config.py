@@ -17,7 +17,18 @@ from relapet.methods import METHODS as KNOWN_METHODS
 from relapet.settings import Distinct, Settings, shortened
 
 METHODS = (
-    *("tracer_mean", "linear", "regression", "crps", "pix2pix", "ddpm", "ficd", "ddgan", "rectified_flow"),
+    *(
+        "tracer_mean",
+        "linear",
+        "regression",
+        "crps",
+        "pix2pix",
+        "cyclegan",
+        "ddpm",
+        "ficd",
+        "ddgan",
+        "rectified_flow",
+    ),
     *("bridge", "fast"),
 )
 """Compared where no others are named."""

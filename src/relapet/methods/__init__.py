@@ -8,6 +8,7 @@ from typing import Any
 from relapet.errors import InputError
 from relapet.methods.bridge import Bridge
 from relapet.methods.crps import Crps
+from relapet.methods.cyclegan import Cyclegan
 from relapet.methods.ddgan import Ddgan
 from relapet.methods.ddpm import Ddpm
 from relapet.methods.ficd import Ficd
@@ -25,6 +26,7 @@ METHODS: dict[str, Any] = {
     "regression": Regression,
     "crps": Crps,
     "pix2pix": Pix2pix,
+    "cyclegan": Cyclegan,
     "ddpm": Ddpm,
     "ficd": Ficd,
     "ddgan": Ddgan,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Annotated, Any, Literal, Self
 
 import torch
@@ -57,38 +57,18 @@ class GeneratorConfig(Settings):
         return self
 
 
-class Generator(nn.Module):
-    """``forward(x_t, t, condition)``: the raw output, ``(B, K, X, Y, Z)``, in float32.
-
-    Its channels follow from the data: ``x_t`` and, of the condition, the MRI and the prior where there is one. For one
-    tracer at a time (K = 1, as published) the tracer is embedded; for all at once each has a channel of its own.
-    With ``latent`` above 0 it takes a latent vector of that length, ``(B, latent)``, which joins the embedding of
-    timestep and tracer that every residual block adds to its features.
-    """
+class UNet(nn.Module):
+    """The U-Net that `Generator` and `Translator` are made of, or its half-resolution form; begins by giving 0."""
 
     def __init__(
-        self,
-        config: GeneratorConfig,
-        facts: DataFacts,
-        targets: Targets = "one",
-        own: bool = False,
-        latent: int = 0,
+        self, config: GeneratorConfig, channels: int, count: int, classes: int | None, latent: int = 0
     ) -> None:
-        """``own``: whether it is also shown what is a person's own, by `centre`, which is then to be set."""
         super().__init__()
         self.config = config
-        count = facts.tracers if targets == "all" else 1
-        self.embedded = targets == "one"
-        known = 2 + (count if facts.prior else 0)
-        channels = count + known * (2 if own else 1)
         self.kept: torch.dtype | None = None
         """See `keep_generators_in`."""
-        self.own = own
-        self.centre: Centre | None = None
-        """What is taken off, as found in training; not among the weights."""
         self.head = _Head(_HEAD_CHANNELS + channels, count) if config.packed else None
         attention = config.attention == "lowest"
-        classes = facts.tracer_slots if self.embedded else (1 if latent else None)
         levels = len(config.channels)
         self.unet = DiffusionModelUNet(
             spatial_dims=3,
@@ -118,34 +98,87 @@ class Generator(nn.Module):
                 if isinstance(module, DiffusionUNetResnetBlock | SpatialTransformer):
                     module.forward = _recomputed(module.forward)
 
-    def forward(self, x_t: Tensor, t: Tensor, condition: Condition, latent: Tensor | None = None) -> Tensor:
-        """See the class. Raises InputError for a grid whose sides the levels do not divide."""
+    def run(self, parts: Sequence[Tensor], t: Tensor, labels: Any) -> Tensor:
+        """The output of volumes given in parts, ``(B, C, X, Y, Z)`` each, together all channels; in float32.
+
+        Raises InputError for a grid whose sides the levels do not divide.
+        """
         halvings = len(self.config.channels) - 1 + (self.head is not None)
-        if any(side % 2**halvings for side in x_t.shape[2:]):
+        sides = tuple(parts[0].shape[2:])
+        if any(side % 2**halvings for side in sides):
             raise InputError(
-                f"The grid {tuple(x_t.shape[2:])} cannot be halved {halvings} times; use a grid whose sides are "
+                f"The grid {sides} cannot be halved {halvings} times; use a grid whose sides are "
                 f"multiples of {2**halvings}."
             )
-        labels = self._labels(condition, latent)
-        if self.own:
-            if self.centre is None:
-                raise ValueError("a generator that is shown what is a person's own must be told the centre")
-            condition = self.centre.shown(condition)
         if self.kept is None:
-            return _single(self._output(x_t, t, condition, labels))
-        with torch.autocast(x_t.device.type, enabled=False):
-            return _single(self._output(x_t, t, condition, labels))
+            return _single(self._output(parts, t, labels))
+        with torch.autocast(parts[0].device.type, enabled=False):
+            return _single(self._output(parts, t, labels))
 
-    def _output(self, x_t: Tensor, t: Tensor, condition: Condition, labels: Any) -> Tensor:
+    def _output(self, parts: Sequence[Tensor], t: Tensor, labels: Any) -> Tensor:
         if self.head is not None and not torch.is_grad_enabled():
-            return self._output_in_place(self.head, x_t, t, condition, labels)
-        inputs = torch.cat([x_t, condition.known()], dim=1)
+            return self._output_in_place(self.head, parts, t, labels)
+        inputs = torch.cat(list(parts), dim=1)
         inputs = inputs.to(self.kept or inputs.dtype, memory_format=torch.channels_last_3d)
         if self.head is None:
             output: Tensor = self.unet(inputs, timesteps=t, class_labels=labels)
             return output
         coarse = self.unet(packed(inputs), timesteps=t, class_labels=labels)
         return self.head(torch.cat([unpacked(coarse), inputs], dim=1))  # type: ignore[no-any-return]
+
+    def _output_in_place(self, head: nn.Module, parts: Sequence[Tensor], t: Tensor, labels: Any) -> Tensor:
+        """The same where no gradient is asked for: each number is written once, to where the head reads it."""
+        first = parts[0]
+        shape = (len(first), _HEAD_CHANNELS + sum(part.shape[1] for part in parts), *first.shape[2:])
+        features = torch.empty(
+            shape, dtype=self.kept or first.dtype, device=first.device, memory_format=torch.channels_last_3d
+        )
+        fine, inputs = features[:, :_HEAD_CHANNELS], features[:, _HEAD_CHANNELS:]
+        start = 0
+        for part in parts:
+            inputs[:, start : start + part.shape[1]] = part
+            start += part.shape[1]
+        coarse = self.unet(packed(inputs), timesteps=t, class_labels=labels)
+        _unpack_into(fine, coarse)
+        return head(features)  # type: ignore[no-any-return]
+
+
+class Generator(UNet):
+    """``forward(x_t, t, condition)``: the raw output, ``(B, K, X, Y, Z)``, in float32.
+
+    Its channels follow from the data: ``x_t`` and, of the condition, the MRI and the prior where there is one. For one
+    tracer at a time (K = 1, as published) the tracer is embedded; for all at once each has a channel of its own.
+    With ``latent`` above 0 it takes a latent vector of that length, ``(B, latent)``, which joins the embedding of
+    timestep and tracer that every residual block adds to its features.
+    """
+
+    def __init__(
+        self,
+        config: GeneratorConfig,
+        facts: DataFacts,
+        targets: Targets = "one",
+        own: bool = False,
+        latent: int = 0,
+    ) -> None:
+        """``own``: whether it is also shown what is a person's own, by `centre`, which is then to be set."""
+        count = facts.tracers if targets == "all" else 1
+        embedded = targets == "one"
+        known = 2 + (count if facts.prior else 0)
+        classes = facts.tracer_slots if embedded else (1 if latent else None)
+        super().__init__(config, count + known * (2 if own else 1), count, classes, latent)
+        self.embedded = embedded
+        self.own = own
+        self.centre: Centre | None = None
+        """What is taken off, as found in training; not among the weights."""
+
+    def forward(self, x_t: Tensor, t: Tensor, condition: Condition, latent: Tensor | None = None) -> Tensor:
+        """See the class. Raises InputError for a grid whose sides the levels do not divide."""
+        labels = self._labels(condition, latent)
+        if self.own:
+            if self.centre is None:
+                raise ValueError("a generator that is shown what is a person's own must be told the centre")
+            condition = self.centre.shown(condition)
+        return self.run((x_t, condition.known()), t, labels)
 
     def _labels(self, condition: Condition, latent: Tensor | None) -> Any:
         """What the U-Net embeds beside the timestep."""
@@ -157,21 +190,6 @@ class Generator(nn.Module):
         told = latent if self.kept is None else latent.to(self.kept)
         return torch.zeros_like(condition.tracer[:, 0]) if labels is None else labels, told
 
-    def _output_in_place(
-        self, head: nn.Module, x_t: Tensor, t: Tensor, condition: Condition, labels: Any
-    ) -> Tensor:
-        """The same where no gradient is asked for: each number is written once, to where the head reads it."""
-        known = condition.known()
-        shape = (len(x_t), _HEAD_CHANNELS + x_t.shape[1] + known.shape[1], *x_t.shape[2:])
-        features = torch.empty(
-            shape, dtype=self.kept or x_t.dtype, device=x_t.device, memory_format=torch.channels_last_3d
-        )
-        fine, inputs = features[:, :_HEAD_CHANNELS], features[:, _HEAD_CHANNELS:]
-        inputs[:, : x_t.shape[1]], inputs[:, x_t.shape[1] :] = x_t, known
-        coarse = self.unet(packed(inputs), timesteps=t, class_labels=labels)
-        _unpack_into(fine, coarse)
-        return head(features)  # type: ignore[no-any-return]
-
 
 def keep_generators_in(networks: nn.Module, dtype: torch.dtype) -> None:
     """Keep the weights of every generator in half precision and compute in it, whatever autocast says: for synthesis.
@@ -182,6 +200,20 @@ def keep_generators_in(networks: nn.Module, dtype: torch.dtype) -> None:
         if isinstance(module, Generator):
             module.to(dtype)
             module.kept = dtype
+
+
+class Translator(UNet):
+    """``forward(volumes, tracer)``: volumes of some channels from those of others, one call; the tracer is embedded.
+
+    ``volumes`` is ``(B, channels, X, Y, Z)``, ``tracer`` ``(B, 1)``, the output ``(B, count, X, Y, Z)`` in float32.
+    """
+
+    def __init__(self, config: GeneratorConfig, facts: DataFacts, channels: int, count: int) -> None:
+        super().__init__(config, channels, count, facts.tracer_slots)
+
+    def forward(self, volumes: Tensor, tracer: Tensor) -> Tensor:
+        """See the class. Raises InputError for a grid whose sides the levels do not divide."""
+        return self.run((volumes,), at_start(volumes), tracer[:, 0])
 
 
 class _LabelAndLatent(nn.Module):
