@@ -50,7 +50,7 @@ CASES = {
     "regression": Case(24),
     "crps": Case(23),
     "pix2pix": Case(22.5, settings={"discriminator": CRITIC}),
-    # Without pairs nothing says whose PET is whose: less than the mean of the two gets (20.8 dB) is asked here, but more
+    # Without pairs nothing says whose PET is whose: less than the mean of the two gets (20.8 dB) is asked, but more
     # than the middle of the window does (10.6 dB).
     "cyclegan": Case(17, settings={"discriminator": CRITIC}),
     "ddpm": Case(
