@@ -52,6 +52,12 @@ def noise_shapes(grid: Grid, indices: list[int]) -> dict[str, Tensor]:
     }
 
 
+def centre(grid: Grid, tracers: int) -> dict[str, Tensor]:
+    """The training means that `relapet.methods.rela.Rela.load_fitted` takes too where `centred` is on."""
+    channels = 2 + tracers
+    return {"centre.mean": torch.zeros(channels, *grid.shape).half(), "centre.sd": torch.ones(channels)}
+
+
 def prior(grid: Grid, tracers: list[str]) -> FittedPrior:
     """A prior of the default settings, fitted to T1w with FLAIR."""
     rng, config, inputs = np.random.default_rng(0), PriorConfig(), INPUT_SETS[0]

@@ -18,6 +18,7 @@ from relapet.data.volumes import suvr_to_model
 from relapet.hardware import has_fast_bfloat16
 from relapet.imaging.grid import Grid
 from relapet.methods import build_method
+from relapet.model.centre import Centre
 from relapet.model.generator import keep_generators_in
 from relapet.model.interface import Condition, DataFacts, Draws, Method
 from relapet.model.samplers import SAMPLERS
@@ -149,7 +150,10 @@ class PresetWork:
 
         indices = [tracer.index for tracer in known]
         if settings["method"].get("noise") == "shaped":
-            method.load_fitted(made_up.noise_shapes(grid, indices))
+            found = made_up.noise_shapes(grid, indices)
+            if settings["method"].get("centred"):
+                found |= made_up.centre(grid, len(indices))
+            method.load_fitted(found)
         for name in method.deployed:
             _randomise(method.networks[name])
         method.networks.to(device, memory_format=torch.channels_last_3d)
@@ -204,6 +208,9 @@ class PresetWork:
         with torch.device("meta"):
             facts = facts_of(self.grid, self.prior is not None)
             network = build_method(compose(preset)["method"], facts).networks["generator"].eval()
+            if getattr(self.method.config, "centred", False):
+                channels = 2 + len(self.tracers)
+                network.centre = Centre(torch.zeros(channels, *self.grid.shape), torch.ones(channels))
             x = torch.zeros(1, len(self.tracers), *self.grid.shape)
             mri, t = torch.zeros(1, 2, *self.grid.shape), torch.zeros(1, dtype=torch.int64)
             label = torch.zeros(1, len(self.tracers), dtype=torch.int64)
