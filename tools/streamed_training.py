@@ -121,6 +121,8 @@ class Case:
                 pass
             fitted |= {f"centre.{name}": t.cpu() for name, t in finder.found().to_tensors().items()}
         self.method.load_fitted(fitted)
+        if options.go_on:
+            self.network.load_state_dict({k: t.float() for k, t in run.read_weights("generator").items()})
         self.method.networks.to(device, memory_format=torch.channels_last_3d)
         self.phases = self.method.phases()
         self.optimizers = [p.optimizer(p.parameters(), options.lr * p.lr_ratio) for p in self.phases]
@@ -285,6 +287,7 @@ def main() -> None:
     parser.add_argument("out", type=Path)
     parser.add_argument("--case", action="append", nargs="+", metavar=("NAME", "SETTING"), default=[])
     parser.add_argument("--seconds", type=float, default=450, help="of training; 0: only simulate")
+    parser.add_argument("--go-on", action="store_true", help="from the run's own weights, not from new ones")
     parser.add_argument("--people", type=int, default=5000)
     parser.add_argument(
         "--pool", default="/dev/shm/relapet", help="where they are kept; what is there is used"

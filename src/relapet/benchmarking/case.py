@@ -18,6 +18,7 @@ from pydantic import Field
 from relapet import api
 from relapet.benchmarking.config import for_steps, volumes_a_step
 from relapet.benchmarking.cost import Cost, clock, measure_cost
+from relapet.benchmarking.shared import SharedMaterial
 from relapet.config import RunConfig
 from relapet.errors import RelapetError
 from relapet.evaluation.config import EvaluationConfig
@@ -88,6 +89,11 @@ class CaseFolder:
         return self.path / "external"
 
     @property
+    def shared(self) -> Path:
+        """What is handed on to the other cases of the comparison."""
+        return self.path.parent.parent / ".shared"
+
+    @property
     def result(self) -> Path:
         """Written when all is done."""
         return self.path / "result.json"
@@ -117,19 +123,21 @@ def run_case(folder: CaseFolder) -> None:
         write_json(folder.trained, {"steps": steps, "peak_memory_gib": peak_memory_gib(find_device())})
     names = EvaluationConfig(names=(job.name,), bootstrap=job.bootstrap)
     seconds = _synthesize(folder, derivatives)
-    api.evaluate(derivatives, [folder.synthetic], folder.evaluation, names, figures=False)
+    api.evaluate(derivatives, [folder.synthetic], folder.evaluation, names, report=False, figures=False)
     if job.external is not None:
         synthetic = folder.external / "synthetic"
-        api.synthesize(job.external, synthetic, folder.run.path)
+        api.synthesize(job.external, synthetic, folder.run.path, report=False)
         told = names.changed(internal=folder.evaluation)
-        api.evaluate(job.external, [synthetic], folder.external / "evaluation", told, figures=False)
+        api.evaluate(
+            job.external, [synthetic], folder.external / "evaluation", told, report=False, figures=False
+        )
     write_json(folder.result, {**_record(folder, job, cost, steps), "synthesis_seconds": seconds})
 
 
 def _cost(folder: CaseFolder, job: Job) -> tuple[Cost, int]:
     """What the method costs, and the steps that its budget allows."""
     if not folder.cost.is_file():
-        cost = measure_cost(job.settings, Path(job.derivatives), folder.run)
+        cost = measure_cost(job.settings, Path(job.derivatives), folder.run, SharedMaterial(folder.shared))
         write_json(folder.cost, asdict(cost) | {"steps": _steps(job, cost)})
     found = read_json(folder.cost)
     steps = int(found.pop("steps"))
@@ -148,7 +156,7 @@ def _steps(job: Job, cost: Cost) -> int:
 def _synthesize(folder: CaseFolder, derivatives: Path) -> float:
     """Synthesize the held-out participants; seconds a map, all its samples included."""
     started = clock()
-    api.synthesize(derivatives, folder.synthetic, folder.run.path, split="test")
+    api.synthesize(derivatives, folder.synthetic, folder.run.path, split="test", report=False)
     maps = sum(len(files.pet) for files in index_measured(folder.synthetic))
     return (clock() - started) / max(1, maps)
 

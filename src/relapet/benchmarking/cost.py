@@ -16,6 +16,7 @@ import numpy as np
 import torch
 
 from relapet.benchmarking.config import for_steps
+from relapet.benchmarking.shared import SharedMaterial
 from relapet.config import RunConfig
 from relapet.imaging.derivatives import index_measured
 from relapet.messages import Silent
@@ -55,19 +56,27 @@ def clock() -> float:
     return time.perf_counter() if on_gpu() else time.process_time()
 
 
-def measure_cost(config: RunConfig, derivatives: Path, run: RunFolder) -> Cost:
-    """Fit and take a few steps of each regime; the run's cache and prior are made on the way."""
+def measure_cost(config: RunConfig, derivatives: Path, run: RunFolder, shared: SharedMaterial) -> Cost:
+    """Fit and take a few steps of each regime; the run's cache and prior are made on the way, or taken over."""
     whole = for_steps(config, _WHOLE)
-    material = prepare_material(whole, derivatives, index_measured(derivatives), run, Silent())
-    started = clock()
+    with shared.volumes(run):
+        material = prepare_material(whole, derivatives, index_measured(derivatives), run, Silent())
+
+    def fit_prior() -> float:
+        begun = clock()
+        give_prior(material, whole.data, run, Silent())
+        return clock() - begun
+
+    fit = shared.prior(run, whole.data, fit_prior) if whole.data.prior == "linear" else 0.0
     give_prior(material, whole.data, run, Silent())
+    started = clock()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         method = build_method(whole.method.model_dump(mode="json"), material.manifest.facts())
     if method.targets == "all":
         material.training.hold_together()
     method.fit(collate([item]) for item in material.training.whole_visits())
-    fit = clock() - started
+    fit += clock() - started
     seconds = 0.0
     for first, last in regimes(method.phases(), _WHOLE):
         seconds += _step_seconds(method, material, whole, first) * (last - first) / _WHOLE

@@ -94,6 +94,11 @@ class RelaConfig(MethodConfig):
     image_weight: float = Field(1.0, ge=0, description="weight of L_image, the L1 on the clean prediction")
     adversarial_weight: float = Field(1.0, ge=0, description="lambda, of the adversarial term; 0: off")
     adversarial_start: int = Field(0, ge=0, description="first step with the adversarial term")
+    adversarial_on: Literal["image", "remainder"] = Field(
+        "image",
+        description="what the critic judges: the PET, as published, or what it adds to the prior, in units of its size "
+        "(shaped noise)",
+    )
     adversarial_loss: AdversarialKind = Field("relativistic", description="or standard: non-saturating")
     penalty_weight: float = Field(1e-3, ge=0, description="gamma, weight of R1 + R2; 0: off")
     penalty_reduction: PenaltyReduction = Field(
@@ -109,6 +114,8 @@ class RelaConfig(MethodConfig):
             raise ValueError(f"residual_sd needs prediction: x0, not {self.prediction}")
         if self.noise == "white" and (self.mean_share or self.regional_weight):
             raise ValueError("mean_share and regional_weight need noise: shaped")
+        if self.adversarial_on == "remainder" and self.noise == "white":
+            raise ValueError("adversarial_on: remainder needs noise: shaped")
         if self.centred and (self.noise == "white" or self.tracers == "one"):
             raise ValueError("centred needs noise: shaped and tracers: all")
         if self.noise == "shaped" and (self.residual_sd or self.prediction != "x0"):
@@ -145,6 +152,8 @@ class _Step:
     prediction: Tensor
     x0_hat: Tensor
     t: Tensor
+    judged: Tensor
+    """Volumes that the critic may look at, ``(B, K)``: a PET that is there, and predicted from something shown."""
     number: int
     """Of the training step, from 0."""
 
@@ -236,7 +245,7 @@ class Rela(Method):
         prediction = form.predict(self.networks["generator"], x_t, t, condition)
         x0_hat = form.finished(form.clean(prediction, x_t, t, condition), condition)
         target = form.target(x_0, eps, t, condition)
-        return _Step(batch, self._weight(batch), target, prediction, x0_hat, t, step)
+        return _Step(batch, self._weight(batch), target, prediction, x0_hat, t, there, step)
 
     def _weight(self, batch: Batch) -> Tensor | None:
         """Voxels of tracers that are there; beside shaped noise, which is the brain's, those of the brain."""
@@ -257,7 +266,7 @@ class Rela(Method):
             error, cube = step.prediction - step.target, max(1, round(REGION_MM / self.facts.voxel_mm))
             losses["regional"] = regional_error(error, step.weight, cube)
             total = total + c.regional_weight * losses["regional"]
-        if "discriminator" in self.networks and step.number >= c.adversarial_start:
+        if "discriminator" in self.networks and step.number >= c.adversarial_start and step.judged.any():
             fake, real, condition, t = self._judged(step)
             critic = self.networks["discriminator"]
             fake_logits = critic(fake, condition, t)
@@ -271,6 +280,8 @@ class Rela(Method):
     def _discriminator_loss(self, step: _Step) -> Losses:
         """L_D = softplus(-(D(x_0) - D(x0_hat))) + gamma/2 (R1 + R2)."""
         c, critic = self.config, self.networks["discriminator"]
+        if not step.judged.any():
+            return {"total": sum((p.sum() * 0 for p in critic.parameters()), step.x0_hat.new_zeros(()))}
         fake, real, condition, t = self._judged(step)
         penalised = c.penalty_weight > 0
         real_input = real.detach().requires_grad_(penalised)
@@ -287,15 +298,22 @@ class Rela(Method):
         return {"total": total, **losses}
 
     def _judged(self, step: _Step) -> tuple[Tensor, Tensor, Condition, Tensor]:
-        """Predicted and measured PET, condition and timestep as the critic sees them: one tracer a volume."""
-        batch = step.batch
-        if self.targets == "one":
-            return step.x0_hat, batch.pet, batch.condition, step.t
-        volume = batch.present.nonzero()[:, 0]
-        tracer = batch.condition.tracer[batch.present][:, None]
-        condition = Condition(batch.condition.mri[volume], None, tracer)
-        fake, real = (pet[batch.present][:, None] for pet in (step.x0_hat, batch.pet))
-        return fake, real, condition, step.t[volume]
+        """Predicted and measured PET, condition and timestep as the critic sees them: one tracer a volume.
+
+        Where nothing was shown the prediction is a mean, which is not to look like a PET.
+        """
+        batch, kept = step.batch, step.judged
+        fake, real = (self._looked_at(pet, batch.condition) for pet in (step.x0_hat, batch.pet))
+        volume = kept.nonzero()[:, 0]
+        condition = Condition(batch.condition.mri[volume], None, batch.condition.tracer[kept][:, None])
+        return fake[kept][:, None], real[kept][:, None], condition, step.t[volume]
+
+    def _looked_at(self, pet: Tensor, condition: Condition) -> Tensor:
+        """Of a PET, what the critic is shown."""
+        form = self.parametrisation
+        if self.config.adversarial_on == "image" or not isinstance(form, Remainder):
+            return pet
+        return form.walked(pet, condition) / form.scale(condition)
 
     @property
     def gives_mean(self) -> bool:

@@ -17,6 +17,7 @@ from relapet.benchmarking import BenchmarkConfig, benchmark, run
 from relapet.benchmarking.case import CaseFolder, Job, _cost, run_case
 from relapet.benchmarking.config import compose_methods
 from relapet.benchmarking.cost import measure_cost, regimes
+from relapet.benchmarking.shared import SharedMaterial
 from relapet.errors import InputError, RelapetError
 from relapet.files import read_json, write_json
 from relapet.model.interface import Phase
@@ -41,7 +42,7 @@ def cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def job_in(folder: Path, cohort: Path, method: str, **given: Any) -> CaseFolder:
     told = config(methods=(method,), **given)
-    case = CaseFolder(folder / method)
+    case = CaseFolder(folder / "cases" / method / "seed-1")
     job = Job(
         name=method, seed=1, derivatives=str(cohort), settings=compose_methods(told)[method],
         budget_seconds=told.budget_seconds, budget_samples=told.budget_samples, bootstrap=20,
@@ -64,12 +65,38 @@ def test_a_training_is_parted_where_a_player_comes_or_goes() -> None:
 def test_seconds_become_steps_by_what_a_step_costs(cohort: Path, tmp_path: Path) -> None:
     case = job_in(tmp_path, cohort, "regression", budget_seconds=1.0)
     settings = case.read_job().settings
-    cost = measure_cost(settings, cohort, RunFolder(tmp_path / "timing"))
+    cost = measure_cost(settings, cohort, RunFolder(tmp_path / "timing"), SharedMaterial(tmp_path / "shared"))
     assert 0.001 < cost.step_seconds < 1
     assert cost.tracers == 1
     found, steps = _cost(case, case.read_job())
     assert steps == int(1.0 / found.step_seconds)
     assert _cost(case, case.read_job()) == (found, steps)  # measured once
+
+
+def test_what_one_case_has_read_and_fitted_the_next_takes_over(
+    cohort: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = (job_in(tmp_path, cohort, name, budget_samples=3) for name in ("linear", "fast"))
+    found, _ = _cost(first, first.read_job())
+    assert found.fit_seconds > 0
+    monkeypatch.setattr("relapet.training.priors.fit_prior", None)  # nobody may fit once more
+    other, _ = _cost(second, second.read_job())
+    assert other.fit_seconds >= found.fit_seconds  # the noise's shape on top
+    assert second.run.prior.read_bytes() == first.run.prior.read_bytes()
+    volumes = {path.name: path.stat().st_ino for path in first.run.cache.glob("*.npy")}
+    assert volumes == {path.name: path.stat().st_ino for path in second.run.cache.glob("*.npy")}
+
+
+def test_another_fit_is_not_taken_over(cohort: Path, tmp_path: Path) -> None:
+    first = job_in(tmp_path, cohort, "linear", budget_samples=3)
+    told = first.read_job().settings
+    without = told.changed(data=told.data.changed(inputs=("T1w",)))
+    shared = SharedMaterial(first.shared)
+    for name, settings in (("both", told), ("t1w", without)):
+        measure_cost(settings, cohort, RunFolder(tmp_path / name), shared)
+    one, other = (RunFolder(tmp_path / name).prior.read_bytes() for name in ("both", "t1w"))
+    assert one != other
+    assert len(list(first.shared.glob("prior-*.json"))) == 2
 
 
 def test_samples_seen_become_steps_and_what_is_done_is_not_done_again(
