@@ -8,7 +8,9 @@ them as on anyone new and nothing need be cross-fitted. OUT gets the network's a
 what the mean map gains over the prior on the first people, who are never trained on. `tools/take_weights.py` puts the
 weights into a run folder.
 
-Several cases (--case NAME SETTING ...) are trained side by side on the same batches and the same noise.
+Several cases (--case NAME SETTING ...) are trained side by side on the same batches and the same noise. A case is of
+RUN's method and settings but for what is given; `preset=NAME` as its first setting takes a preset in their place, so
+that another method is trained on the same people. One that predicts one tracer a call sees one of each person's.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +32,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from relapet.config import load_resumed
+from relapet.config import load_config, load_resumed
 from relapet.data.volumes import scale_mri, suvr_to_model
 from relapet.imaging.grid import get_grid
 from relapet.imaging.template import load_atlas, load_template
@@ -40,6 +42,7 @@ from relapet.model.interface import Batch, Condition, Draws
 from relapet.runs import RunFolder
 from relapet.simulation.scanner import SITES
 from relapet.simulation.subject import SimulationConfig, simulate_subject
+from relapet.synthesis.sample_config import SampleConfig
 from relapet.synthesis.priors import Prior, read_prior
 from relapet.types import Volume
 
@@ -108,19 +111,25 @@ class Case:
     """One network in training."""
 
     def __init__(
-        self, name: str, settings: dict[str, Any], options: argparse.Namespace, run: RunFolder, people: People
+        self, name: str, settings: list[str], options: argparse.Namespace, run: RunFolder, people: People
     ) -> None:
         self.name, device = name, torch.device(options.device)
+        preset = settings[0].removeprefix("preset=") if settings[:1] and "preset=" in settings[0] else None
+        self.config = load_resumed(run, settings) if preset is None else load_config(preset, None, settings[1:])
+        self.means = _means(run).to(device)
+        manifest = run.read_manifest()
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(options.seed)
-            self.method = build_method(settings, run.read_manifest().facts())
-        fitted = run.read_fitted()
+            facts = replace(manifest.facts(), prior=self.config.data.prior != "none")
+            self.method = build_method(self.config.method.model_dump(mode="json"), facts)
+        fitted = run.read_fitted() if self.config.data.prior == "linear" else {}
         if getattr(self.method.config, "centred", False) and "centre.mean" not in fitted:
             finder = CentreFinder()
             for _ in finder.watch(as_batch(people.pool[i : i + 1]) for i in people.training()):
                 pass
             fitted |= {f"centre.{name}": t.cpu() for name, t in finder.found().to_tensors().items()}
-        self.method.load_fitted(fitted)
+        if fitted and self.config.method.name == manifest.method:
+            self.method.load_fitted(fitted)
         if options.go_on:
             self.network.load_state_dict({k: t.float() for k, t in run.read_weights("generator").items()})
         self.method.networks.to(device, memory_format=torch.channels_last_3d)
@@ -134,8 +143,26 @@ class Case:
         """The generator."""
         return self.method.networks["generator"]
 
+    def told(self, batch: Batch, tracer: Tensor | None) -> Batch:
+        """A batch with this case's prior; of its method's tracers: all, or of each person the one named."""
+        condition = batch.condition
+        if self.config.data.prior == "mean":
+            condition = replace(condition, prior=self.means.expand_as(batch.pet))
+        elif self.config.data.prior == "none":
+            condition = replace(condition, prior=None)
+        if tracer is None:
+            return replace(batch, condition=condition)
+        index = tracer.to(batch.pet.device)[:, None, None, None, None].expand(-1, 1, *batch.pet.shape[2:])
+        prior = None if condition.prior is None else condition.prior.gather(1, index)
+        one = Condition(condition.mri, prior, tracer[:, None])
+        return Batch(batch.pet.gather(1, index), batch.present[:, :1], one)
+
     def step(self, batch: Batch, seeds: list[int], number: int, rate: float, cast: Any) -> None:
         """Train on a batch at a learning rate."""
+        one = None
+        if self.method.targets == "one":
+            one = torch.tensor([seed % batch.pet.shape[1] for seed in seeds])
+        batch = self.told(batch, one)
         device = batch.pet.device
         draws = Draws(tuple(torch.Generator(device).manual_seed(seed) for seed in seeds))
         with cast():
@@ -170,20 +197,44 @@ class Case:
         for start in range(0, len(held), 8):
             batch = as_batch(people.pool[held[start : start + 8]])
             with cast():
-                mean = self.method.expected(batch.condition)
-            assert mean is not None
+                mean = self._mean(batch)
             assert batch.condition.prior is not None
             rows.append([score.of(volume.float(), batch.pet) for volume in (mean, batch.condition.prior)])
         self.network.load_state_dict(keep)
         return score.table(rows)
 
+    def _mean(self, batch: Batch) -> Tensor:
+        """The map of every tracer: the method's mean, or what one that draws nothing gives."""
+        every: list[Tensor | None] = [None]
+        if self.method.targets == "one":
+            every = [torch.full((len(batch.pet),), k) for k in range(batch.pet.shape[1])]
+        found = []
+        for tracer in every:
+            condition = self.told(batch, tracer).condition
+            mean = self.method.expected(condition)
+            if mean is None:
+                seeds = tuple(torch.Generator().manual_seed(0) for _ in batch.pet)
+                mean = self.method.sample(condition, SampleConfig(steps=1), Draws(seeds))
+            found.append(mean)
+        return torch.cat(found, dim=1)
+
     def save(self, folder: Path) -> None:
-        """Write the averaged weights and what was fitted."""
+        """Write the averaged weights, what was fitted, and the settings."""
+        (folder / f"{self.name}.settings.json").write_text(self.config.model_dump_json(), encoding="utf-8")
         save_file(self.method.fitted(), folder / f"{self.name}.fitted.safetensors")
         tensors = {name: tensor.contiguous().cpu() for name, tensor in self.average.items()}
         temporary = folder / f"{self.name}.part"
         save_file(tensors, temporary)
         temporary.replace(folder / f"{self.name}.generator_ema.safetensors")
+
+
+def _means(run: RunFolder) -> Tensor:
+    """The training means of every tracer as the model is told them, ``(1, K, X, Y, Z)``."""
+    manifest = run.read_manifest()
+    tracers = sorted(manifest.tracers.items(), key=lambda row: row[1].index)
+    found = run.read_training_mean()
+    maps = [suvr_to_model(found[name], record.suvr_window) for name, record in tracers]
+    return torch.from_numpy(np.stack(maps).astype(np.float32))[None]
 
 
 class Score:
@@ -344,8 +395,7 @@ def main() -> None:
     print(f"{len(people.there)} people after {time.monotonic() - begun:.0f} s", flush=True)
     cases = []
     for name, *more in options.case or [["run"]]:
-        config = load_resumed(run, more)
-        cases.append(Case(name, config.method.model_dump(mode="json"), options, run, people))
+        cases.append(Case(name, more, options, run, people))
     train(people, cases, options, manifest.grid)
     for worker in workers:
         worker.terminate()

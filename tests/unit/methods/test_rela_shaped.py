@@ -213,6 +213,36 @@ def test_the_critic_judges_each_measured_tracer_by_itself() -> None:
     assert gradients[0, 0].any()
 
 
+def test_a_mean_is_not_judged() -> None:
+    """A prediction from nothing shown is a mean, which is not to look like a PET."""
+    method, b = make(adversarial_weight=1.0, mean_share=0.5), batch(LACKING)
+    counts = set()
+    for seed in range(0, 40, 2):
+        shared = method.forward(b, draws(seed), step=0)
+        shown = shared.t < 999
+        fake, _, _, t = method._judged(shared)
+        assert len(fake) == int((b.present & shown[:, None]).sum())
+        assert (t < 999).all()
+        counts.add(len(fake))
+        critic, generator = method.phases()
+        for phase in (critic, generator):
+            total = phase.loss(shared)["total"]
+            gradients = torch.autograd.grad(total, list(phase.parameters()), retain_graph=True)
+            assert all(bool(gradient.isfinite().all()) for gradient in gradients)
+            if phase is critic:
+                assert any(bool(gradient.any()) for gradient in gradients) == bool(len(fake))
+    assert counts == {0, 2, 3, 5}
+
+
+def test_the_critic_can_be_shown_what_the_prior_leaves() -> None:
+    method, b = make(adversarial_weight=1.0, adversarial_on="remainder"), batch()
+    fake, real, _, _ = method._judged(method.forward(b, draws(), step=0))
+    left = (b.pet - b.condition.prior).flatten(0, 1)
+    scale = method.parametrisation.scale(b.condition).flatten()
+    torch.testing.assert_close(real[:, 0], left / scale[:, None, None, None])
+    assert float(fake[..., 2:].std()) < 3
+
+
 class _Zero(nn.Module):
     def forward(self, x_t: Tensor, t: Tensor, condition: Condition) -> Tensor:
         return torch.zeros_like(x_t)
@@ -254,6 +284,8 @@ def test_settings_that_only_shaped_noise_has_are_refused_without_it() -> None:
     for name in ("mean_share", "regional_weight"):
         with pytest.raises(InputError, match="noise: shaped"):
             RelaConfig(**{name: 0.5})
+    with pytest.raises(InputError, match="adversarial_on: remainder"):
+        RelaConfig(adversarial_on="remainder")
     with pytest.raises(InputError, match="preconditions by itself"):
         RelaConfig(noise="shaped", residual_sd=0.1)
     assert "none" not in RelaConfig(noise="shaped").priors
