@@ -25,7 +25,6 @@ import pandas as pd
 import torch
 from scipy import ndimage
 from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import GroupKFold, cross_val_predict
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -97,6 +96,8 @@ class Found:
     """Regional SUVr of each sample, ``(V, N)``."""
     features: list[Any] = field(default_factory=list)
     """Of the measured map and of a single sample, ``(2, F)``."""
+    r: dict[str, tuple[Any, Any]] = field(default_factory=dict)
+    """What `voi_r` found."""
 
 
 def draw(job: Job) -> dict[str, Found]:
@@ -137,7 +138,9 @@ def draw(job: Job) -> dict[str, Found]:
                     "mae": float(np.abs(drawn.mean(axis=1) - truth).mean()),
                 }
             )
-            tracer.features.append([texture(v, brain, labels, synthesizer.grid.voxel_size) for v in (real, samples[0])])
+            tracer.features.append(
+                [texture(v, brain, labels, synthesizer.grid.voxel_size) for v in (real, samples[0])]
+            )
     return found
 
 
@@ -172,15 +175,24 @@ def two_sample(found: Found) -> tuple[float, float, float]:
     rows, real = features.reshape(2 * n, -1), np.tile([1, 0], n)
     model = make_pipeline(StandardScaler(), LogisticRegression(C=0.1, max_iter=2000))
     groups = np.repeat(np.arange(n), 2)
-    score = cross_val_predict(model, rows, real, groups=groups, cv=GroupKFold(_FOLDS), method="decision_function")
-    score = score.reshape(n, 2)
+    score = cross_val_predict(
+        model, rows, real, groups=groups, cv=GroupKFold(_FOLDS), method="decision_function"
+    )
+    real_score, sample_score = score.reshape(n, 2).T
+    above = (real_score[:, None] > sample_score) + 0.5 * (real_score[:, None] == sample_score)
     drawn = np.random.default_rng(0).integers(0, n, (_BOOTSTRAP, n))
-    answers = np.tile([1, 0], n)
-    several = np.array([roc_auc_score(answers, score[rows].ravel()) for rows in drawn])
-    return (float(roc_auc_score(answers, score.ravel())), *percentile_interval(several))
+    counts = np.stack([np.bincount(row, minlength=n) for row in drawn]) / n
+    return (float(above.mean()), *percentile_interval(((counts @ above) * counts).sum(axis=1)))
 
 
 def voi_r(found: Found, which: str) -> tuple[Any, Any]:
+    """See `_voi_r`; found once."""
+    if which not in found.r:
+        found.r[which] = _voi_r(found, which)
+    return found.r[which]
+
+
+def _voi_r(found: Found, which: str) -> tuple[Any, Any]:
     """Median over VOIs of r over participants and its bootstrap draws, of one sample or of the samples' mean."""
     drawn = np.array(found.drawn)
     values = drawn[..., 0] if which == "one" else drawn.mean(axis=-1)
@@ -231,7 +243,12 @@ def report(rows: dict[tuple[str, int], dict[str, Found]], count: int) -> str:
     titles = [*(TITLES[s] for s in SCORES), "VOI r, one", "VOI r, mean", "spread / error", "told apart (AUC)"]
     parts = []
     for tracer in next(iter(rows.values())):
-        parts += [f"## {tracer}", "", "| run | steps | " + " | ".join(titles) + " |", "|---" * (len(titles) + 2) + "|"]
+        parts += [
+            f"## {tracer}",
+            "",
+            "| run | steps | " + " | ".join(titles) + " |",
+            "|---" * (len(titles) + 2) + "|",
+        ]
         n = 0
         for (name, steps), found in rows.items():
             others = {
@@ -251,11 +268,15 @@ def report(rows: dict[tuple[str, int], dict[str, Found]], count: int) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("derivative", type=Path)
     parser.add_argument("--run", action="append", required=True, metavar="NAME=RUN")
     parser.add_argument("--steps", nargs="+", type=int, default=[1, 2, 4])
-    parser.add_argument("--most", type=int, nargs="*", default=[], help="further steps, of the first run alone")
+    parser.add_argument(
+        "--most", type=int, nargs="*", default=[], help="further steps, of the first run alone"
+    )
     parser.add_argument("--count", type=int, default=8, help="samples")
     parser.add_argument("--participants", type=int, default=40)
     parser.add_argument("--device")
@@ -277,7 +298,9 @@ def main() -> None:
     if options.out is not None:
         options.out.with_suffix(".md").write_text(text + "\n", encoding="utf-8")
         frames = [
-            pd.DataFrame(found.scores).assign(run=name, steps=steps, tracer=tracer, participant=found.subjects)
+            pd.DataFrame(found.scores).assign(
+                run=name, steps=steps, tracer=tracer, participant=found.subjects
+            )
             for (name, steps), by_tracer in rows.items()
             for tracer, found in by_tracer.items()
         ]
