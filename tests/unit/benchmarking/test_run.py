@@ -98,8 +98,6 @@ def test_a_prior_of_other_settings_is_not_taken_over(cohort: Path, tmp_path: Pat
     shared = SharedMaterial(first.shared)
     for name, settings in (("withheld", told), ("whole", without)):
         measure_cost(settings, cohort, RunFolder(tmp_path / name), shared)
-    one, other = (RunFolder(tmp_path / name).prior.stat().st_size for name in ("withheld", "whole"))
-    assert one > other  # fitted to each image alone as well
     assert len(list(first.shared.glob("prior-*.json"))) == 2
 
 
