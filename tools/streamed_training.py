@@ -156,7 +156,7 @@ class Case:
             return replace(batch, condition=condition)
         index = tracer.to(batch.pet.device)[:, None, None, None, None].expand(-1, 1, *batch.pet.shape[2:])
         prior = None if condition.prior is None else condition.prior.gather(1, index)
-        one = Condition(condition.mri, prior, tracer[:, None])
+        one = Condition(condition.mri, prior, tracer[:, None].to(batch.pet.device))
         return Batch(batch.pet.gather(1, index), batch.present[:, :1], one)
 
     def step(self, batch: Batch, seeds: list[int], number: int, rate: float, cast: Any) -> None:
