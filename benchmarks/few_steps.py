@@ -169,7 +169,7 @@ def texture(volume: Volume, brain: Mask, labels: Labels, voxel_mm: float) -> Any
 
 
 def two_sample(found: Found) -> tuple[float, float, float]:
-    """Area under the curve of a classifier that tells samples from scans of people it has not seen, with its interval."""
+    """Area under the curve of a classifier of samples against scans, by people it has not seen; with its interval."""
     features = np.array(found.features)
     n = len(features)
     rows, real = features.reshape(2 * n, -1), np.tile([1, 0], n)
