@@ -81,6 +81,7 @@ class Job:
     steps: int
     count: int
     participants: int
+    skip: int
     device: str | None
 
 
@@ -109,7 +110,7 @@ def draw(job: Job) -> dict[str, Found]:
     brain = load_template(synthesizer.grid).brain
     labels = atlas.labels(synthesizer.grid.shape, synthesizer.grid.affine)
     found: dict[str, Found] = {}
-    for files in index_measured(job.derivative)[: job.participants]:
+    for files in index_measured(job.derivative)[job.skip : job.skip + job.participants]:
         for name, (real, samples) in _samples(files, synthesizer, sample).items():
             spec = synthesizer.tracer(name)
             vois = target_vois(list(atlas.names.values()), spec)
@@ -202,9 +203,15 @@ def _voi_r(found: Found, which: str) -> tuple[Any, Any]:
     return row_median(pearson(*pair)[None])[0], row_median(bootstrap_r(*pair, _BOOTSTRAP, 0))
 
 
-def spread(found: Found) -> float:
-    """Root mean variance of VOIs over samples, over the root mean square of their mean's error."""
+def spread(found: Found, together: bool = False) -> float:
+    """Root mean variance of VOIs over samples, over the root mean square of their mean's error.
+
+    ``together``: of the mean over all VOIs, which tells whether they rise and fall together as they should.
+    """
     drawn, real = np.array(found.drawn), np.array(found.real)
+    if together:
+        kept = np.isfinite(real).all(axis=0)
+        drawn, real = drawn[:, kept].mean(axis=1, keepdims=True), real[:, kept].mean(axis=1, keepdims=True)
     count = drawn.shape[-1]
     error = np.nanmean(np.square(drawn.mean(axis=-1) - real))
     variance = np.nanmean(drawn.var(axis=-1, ddof=1))
@@ -232,7 +239,7 @@ def line(found: Found, against: dict[str, Found]) -> list[str]:
             low, high = percentile_interval(drawn - others)
             text += f"; {value - their:+.3f} [{low:+.3f}, {high:+.3f}]"
         cells.append(text)
-    cells.append(f"{spread(found):.2f}")
+    cells += [f"{spread(found):.2f}", f"{spread(found, together=True):.2f}"]
     cells.append("{:.3f} [{:.3f}, {:.3f}]".format(*two_sample(found)))
     return cells
 
@@ -240,7 +247,14 @@ def line(found: Found, against: dict[str, Found]) -> list[str]:
 def report(rows: dict[tuple[str, int], dict[str, Found]], count: int) -> str:
     """The tables in Markdown, one a tracer."""
     first, most = next(iter(rows))[0], max(steps for _, steps in rows)
-    titles = [*(TITLES[s] for s in SCORES), "VOI r, one", "VOI r, mean", "spread / error", "told apart (AUC)"]
+    titles = [
+        *(TITLES[s] for s in SCORES),
+        "VOI r, one",
+        "VOI r, mean",
+        "spread / error",
+        "of all VOIs together",
+        "told apart (AUC)",
+    ]
     parts = []
     for tracer in next(iter(rows.values())):
         parts += [
@@ -279,6 +293,7 @@ def main() -> None:
     )
     parser.add_argument("--count", type=int, default=8, help="samples")
     parser.add_argument("--participants", type=int, default=40)
+    parser.add_argument("--skip", type=int, default=0, help="participants at the beginning who are left out")
     parser.add_argument("--device")
     parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument("--out", type=Path)
@@ -287,7 +302,16 @@ def main() -> None:
     wanted = [(name, steps) for name in runs for steps in options.steps]
     wanted += [(next(iter(runs)), steps) for steps in options.most]
     jobs = [
-        Job(options.derivative, name, runs[name], steps, options.count, options.participants, options.device)
+        Job(
+            options.derivative,
+            name,
+            runs[name],
+            steps,
+            options.count,
+            options.participants,
+            options.skip,
+            options.device,
+        )
         for name, steps in wanted
     ]
     context = multiprocessing.get_context("spawn")
