@@ -51,7 +51,7 @@ class LatentConfig(DiffusionConfig):
         1e-4, ge=0, description="weight of the posterior's KL divergence, mean of latents"
     )
     regional_weight: float = Field(
-        0, ge=0, description="weight of what the autoencoder errs over 24 mm cubes"
+        1.0, ge=0, description="weight of what the autoencoder errs over 24 mm cubes"
     )
     prediction: Prediction = Field("x0", description="what the U-Net predicts of the latents: x0, eps or v")
     image_weight: float = Field(

@@ -24,14 +24,14 @@ class AutoencoderConfig(Settings):
     """Size and shape of the autoencoder."""
 
     channels: tuple[Annotated[int, Field(ge=1, le=4096)], ...] = Field(
-        (16, 32),
+        (8, 16),
         min_length=2,
         max_length=6,
         description="channels of each level, finest first; the latent grid is halved once a level after the first",
     )
     latent_channels: int = Field(4, ge=1, le=256, description="numbers a voxel of the latent grid")
     residual_blocks: int = Field(1, ge=1, le=16, description="residual blocks a level")
-    norm_groups: int = Field(8, ge=1, description="groups of the group normalisation")
+    norm_groups: int = Field(4, ge=1, description="groups of the group normalisation")
 
     @model_validator(mode="after")
     def _groups_divide_channels(self) -> Self:
@@ -69,6 +69,10 @@ class Autoencoder(nn.Module):
             with_encoder_nonlocal_attn=False,
             with_decoder_nonlocal_attn=False,
         )
+        for part in (self.network.encoder, self.network.decoder):
+            # MONAI normalises once more before the last convolution, which takes the level of uptake away.
+            assert isinstance(part.blocks[-2], nn.GroupNorm)
+            part.blocks[-2] = nn.Identity()
         self.register_buffer("watched", torch.zeros(3, config.latent_channels))
 
     def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:

@@ -71,10 +71,10 @@ CASES = {
         23, 350, 1e-2, EIGHT | {"variance": 0.05}, {"sampler": "ddpm", "steps": 8}, (8, 8), packed=False
     ),
     "latent": Case(
-        23,
-        500,
+        27,
+        800,
         3e-3,
-        EIGHT | BETAS | {"autoencoder_steps": 250},
+        EIGHT | BETAS | {"autoencoder_steps": 400},
         {"sampler": "ddim", "steps": 8},
         (16, 16),
         packed=False,
