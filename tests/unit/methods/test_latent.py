@@ -11,6 +11,7 @@ from relapet.errors import InputError
 from relapet.methods.latent import Latent, LatentConfig
 from relapet.model.autoencoder import kl_divergence, padded
 from relapet.model.interface import Batch, Draws
+from relapet.model.losses import regional_error
 from relapet.synthesis.sample_config import SampleConfig
 from support import batch_of, facts
 
@@ -43,7 +44,7 @@ def draws(seed: int = 0) -> Draws:
 
 @pytest.mark.parametrize("prior", [False, True])
 def test_the_autoencoder_comes_first_and_stays_as_it_was(prior: bool) -> None:
-    method, b = made(prior), batch(prior)
+    method, b = made(prior, regional_weight=0.5), batch(prior)
     method.fit([b])
     coder, unet = method.phases()
     assert [(coder.runs_at(n), unet.runs_at(n)) for n in (0, 9, 10)] == [(True, False)] * 2 + [(False, True)]
@@ -53,7 +54,9 @@ def test_the_autoencoder_comes_first_and_stays_as_it_was(prior: bool) -> None:
     losses = coder.loss(coded)
     error = (coded.decoded - coded.x).abs().mean()
     kl = kl_divergence(coded.mu, coded.sigma)
-    torch.testing.assert_close(losses["total"], error + 1e-4 * kl)
+    brain = (b.condition.mri > -1).any(dim=1, keepdim=True).float()
+    regional = regional_error(coded.decoded - coded.x, padded(brain, 4), 6)  # 24 mm of 4 mm voxels
+    torch.testing.assert_close(losses["total"], error + 1e-4 * kl + 0.5 * regional)
     denoised = method.forward(b, draws(), 10)
     total = unet.loss(denoised)["total"]
     wanted = (denoised.clean - denoised.latents).square().mean() + (denoised.image - b.pet).abs().mean()
@@ -150,5 +153,5 @@ def test_a_training_that_ends_with_the_autoencoder_is_refused() -> None:
 
 
 def test_channels_that_the_groups_do_not_divide_are_refused() -> None:
-    with pytest.raises(InputError, match=r"autoencoder\.channels has 12"):
-        load_config("latent", settings=("method.autoencoder.channels=[12,16]",))
+    with pytest.raises(InputError, match=r"autoencoder\.channels has 10"):
+        load_config("latent", settings=("method.autoencoder.channels=[10,16]",))

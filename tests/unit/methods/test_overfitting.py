@@ -74,7 +74,7 @@ CASES = {
         27,
         800,
         3e-3,
-        EIGHT | BETAS | {"autoencoder_steps": 400},
+        EIGHT | BETAS | {"autoencoder_steps": 400, "image_weight": 10},
         {"sampler": "ddim", "steps": 8},
         (16, 16),
         packed=False,
