@@ -70,7 +70,7 @@ class Autoencoder(nn.Module):
             with_decoder_nonlocal_attn=False,
         )
         for part in (self.network.encoder, self.network.decoder):
-            # MONAI normalises once more before the last convolution, which takes the level of uptake away.
+            # MONAI normalises once more before the last convolution, where the level of uptake is to be kept.
             assert isinstance(part.blocks[-2], nn.GroupNorm)
             part.blocks[-2] = nn.Identity()
         self.register_buffer("watched", torch.zeros(3, config.latent_channels))
