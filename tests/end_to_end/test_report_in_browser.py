@@ -179,9 +179,9 @@ def test_tables_sort_by_click_and_by_key(page: Page) -> None:
 
 
 def test_hostile_words_stay_words(page: Page) -> None:
-    assert page.locator("h1").text_content() == f"Synthetic PET by {HOSTILE}"
+    assert page.locator("h1").text_content() == f"Synthetic PET by the model {HOSTILE}"
     assert "broken in" not in page.title().partition("<script>")[0]
-    assert page.title() == f"Synthetic PET by {HOSTILE}"
+    assert page.title() == f"Synthetic PET by the model {HOSTILE}"
     assert page.locator("img[src='x']").count() == 0
     page.locator("details summary").first.click()
     assert page.locator("details table").first.locator("tbody th", has_text="broken in").count() == 1

@@ -69,8 +69,9 @@ def from_markdown(text: str) -> Markup:
 
 
 def shown_number(value: float) -> str:
-    """A number for a reader, with a minus sign; n/a for NaN."""
-    return minus(number(value))
+    """A number for a column of such: always three digits, so that they line up, with a minus sign; n/a for NaN."""
+    text = number(value)
+    return minus(f"{value:#.3g}" if text not in ("n/a", "0") and abs(value) < 10 else text)
 
 
 def brief_number(value: float) -> str:
