@@ -127,10 +127,16 @@ def test_the_viewer_draws_scrolls_and_blends(page: Page) -> None:
     by_key = drawn(page)
     assert by_key != first
     assert "z 24 mm" in str(page.locator('[data-part="said"]').text_content())
+    page.locator('[data-part="canvas"]').focus()
+    for key in ("PageUp", "ArrowRight", "ArrowRight", "ArrowDown"):
+        page.keyboard.press(key)
+    assert "x 2, y −19, z 25 mm" in str(page.locator('[data-part="said"]').text_content())
+    by_arrows = drawn(page)
+    assert by_arrows != by_key
     page.locator('[data-part="canvas"]').hover(position={"x": 150, "y": 200})
     page.mouse.wheel(0, 300)
     by_wheel = drawn(page)
-    assert by_wheel != by_key
+    assert by_wheel != by_arrows
     page.locator('[data-part="overlay"]').uncheck()
     without = drawn(page)
     assert without != by_wheel
