@@ -112,7 +112,7 @@ def preprocess(
     done, before = counted(len(outcome.done), "visit"), were_done(len(outcome.unchanged))
     terminal.say(f"{done} written to {out}{before}.")
     terminal.say(f"Pictures to look through: {outcome.page}")
-    terminal.say(f"What was done to each visit, and why not: {out / 'logs'}")
+    terminal.say(f"What was done to each visit, or why it was not: {out / 'logs'}")
     exit_for_failures(outcome.failed)
 
 

@@ -93,8 +93,8 @@ class Request:
         unknown = [space for space in self.spaces if space not in OUTPUT_SPACES]
         if unknown or not self.spaces:
             raise InputError(
-                f"--output-space {' '.join(unknown)} is not known; give one or both of {', '.join(OUTPUT_SPACES)}"
-                f"{meant(unknown[0], OUTPUT_SPACES) if unknown else ''}."
+                f"--output-space {' '.join(unknown)} is not known; give one or both of {', '.join(OUTPUT_SPACES)} (the "
+                f"T1w's own grid){meant(unknown[0], OUTPUT_SPACES) if unknown else ''}."
             )
 
 
