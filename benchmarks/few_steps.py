@@ -25,7 +25,6 @@ import pandas as pd
 import torch
 from scipy import ndimage
 from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import GroupKFold, cross_val_predict
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -82,6 +81,7 @@ class Job:
     steps: int
     count: int
     participants: int
+    skip: int
     device: str | None
 
 
@@ -97,6 +97,8 @@ class Found:
     """Regional SUVr of each sample, ``(V, N)``."""
     features: list[Any] = field(default_factory=list)
     """Of the measured map and of a single sample, ``(2, F)``."""
+    r: dict[str, tuple[Any, Any]] = field(default_factory=dict)
+    """What `voi_r` found."""
 
 
 def draw(job: Job) -> dict[str, Found]:
@@ -108,7 +110,7 @@ def draw(job: Job) -> dict[str, Found]:
     brain = load_template(synthesizer.grid).brain
     labels = atlas.labels(synthesizer.grid.shape, synthesizer.grid.affine)
     found: dict[str, Found] = {}
-    for files in index_measured(job.derivative)[: job.participants]:
+    for files in index_measured(job.derivative)[job.skip : job.skip + job.participants]:
         for name, (real, samples) in _samples(files, synthesizer, sample).items():
             spec = synthesizer.tracer(name)
             vois = target_vois(list(atlas.names.values()), spec)
@@ -137,7 +139,9 @@ def draw(job: Job) -> dict[str, Found]:
                     "mae": float(np.abs(drawn.mean(axis=1) - truth).mean()),
                 }
             )
-            tracer.features.append([texture(v, brain, labels, synthesizer.grid.voxel_size) for v in (real, samples[0])])
+            tracer.features.append(
+                [texture(v, brain, labels, synthesizer.grid.voxel_size) for v in (real, samples[0])]
+            )
     return found
 
 
@@ -166,21 +170,30 @@ def texture(volume: Volume, brain: Mask, labels: Labels, voxel_mm: float) -> Any
 
 
 def two_sample(found: Found) -> tuple[float, float, float]:
-    """Area under the curve of a classifier that tells samples from scans of people it has not seen, with its interval."""
+    """Area under the curve of a classifier of samples against scans, by people it has not seen; with its interval."""
     features = np.array(found.features)
     n = len(features)
     rows, real = features.reshape(2 * n, -1), np.tile([1, 0], n)
     model = make_pipeline(StandardScaler(), LogisticRegression(C=0.1, max_iter=2000))
     groups = np.repeat(np.arange(n), 2)
-    score = cross_val_predict(model, rows, real, groups=groups, cv=GroupKFold(_FOLDS), method="decision_function")
-    score = score.reshape(n, 2)
+    score = cross_val_predict(
+        model, rows, real, groups=groups, cv=GroupKFold(_FOLDS), method="decision_function"
+    )
+    real_score, sample_score = score.reshape(n, 2).T
+    above = (real_score[:, None] > sample_score) + 0.5 * (real_score[:, None] == sample_score)
     drawn = np.random.default_rng(0).integers(0, n, (_BOOTSTRAP, n))
-    answers = np.tile([1, 0], n)
-    several = np.array([roc_auc_score(answers, score[rows].ravel()) for rows in drawn])
-    return (float(roc_auc_score(answers, score.ravel())), *percentile_interval(several))
+    counts = np.stack([np.bincount(row, minlength=n) for row in drawn]) / n
+    return (float(above.mean()), *percentile_interval(((counts @ above) * counts).sum(axis=1)))
 
 
 def voi_r(found: Found, which: str) -> tuple[Any, Any]:
+    """See `_voi_r`; found once."""
+    if which not in found.r:
+        found.r[which] = _voi_r(found, which)
+    return found.r[which]
+
+
+def _voi_r(found: Found, which: str) -> tuple[Any, Any]:
     """Median over VOIs of r over participants and its bootstrap draws, of one sample or of the samples' mean."""
     drawn = np.array(found.drawn)
     values = drawn[..., 0] if which == "one" else drawn.mean(axis=-1)
@@ -190,9 +203,15 @@ def voi_r(found: Found, which: str) -> tuple[Any, Any]:
     return row_median(pearson(*pair)[None])[0], row_median(bootstrap_r(*pair, _BOOTSTRAP, 0))
 
 
-def spread(found: Found) -> float:
-    """Root mean variance of VOIs over samples, over the root mean square of their mean's error."""
+def spread(found: Found, together: bool = False) -> float:
+    """Root mean variance of VOIs over samples, over the root mean square of their mean's error.
+
+    ``together``: of the mean over all VOIs, which tells whether they rise and fall together as they should.
+    """
     drawn, real = np.array(found.drawn), np.array(found.real)
+    if together:
+        kept = np.isfinite(real).all(axis=0)
+        drawn, real = drawn[:, kept].mean(axis=1, keepdims=True), real[:, kept].mean(axis=1, keepdims=True)
     count = drawn.shape[-1]
     error = np.nanmean(np.square(drawn.mean(axis=-1) - real))
     variance = np.nanmean(drawn.var(axis=-1, ddof=1))
@@ -220,7 +239,7 @@ def line(found: Found, against: dict[str, Found]) -> list[str]:
             low, high = percentile_interval(drawn - others)
             text += f"; {value - their:+.3f} [{low:+.3f}, {high:+.3f}]"
         cells.append(text)
-    cells.append(f"{spread(found):.2f}")
+    cells += [f"{spread(found):.2f}", f"{spread(found, together=True):.2f}"]
     cells.append("{:.3f} [{:.3f}, {:.3f}]".format(*two_sample(found)))
     return cells
 
@@ -228,10 +247,22 @@ def line(found: Found, against: dict[str, Found]) -> list[str]:
 def report(rows: dict[tuple[str, int], dict[str, Found]], count: int) -> str:
     """The tables in Markdown, one a tracer."""
     first, most = next(iter(rows))[0], max(steps for _, steps in rows)
-    titles = [*(TITLES[s] for s in SCORES), "VOI r, one", "VOI r, mean", "spread / error", "told apart (AUC)"]
+    titles = [
+        *(TITLES[s] for s in SCORES),
+        "VOI r, one",
+        "VOI r, mean",
+        "spread / error",
+        "of all VOIs together",
+        "told apart (AUC)",
+    ]
     parts = []
     for tracer in next(iter(rows.values())):
-        parts += [f"## {tracer}", "", "| run | steps | " + " | ".join(titles) + " |", "|---" * (len(titles) + 2) + "|"]
+        parts += [
+            f"## {tracer}",
+            "",
+            "| run | steps | " + " | ".join(titles) + " |",
+            "|---" * (len(titles) + 2) + "|",
+        ]
         n = 0
         for (name, steps), found in rows.items():
             others = {
@@ -251,13 +282,18 @@ def report(rows: dict[tuple[str, int], dict[str, Found]], count: int) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("derivative", type=Path)
     parser.add_argument("--run", action="append", required=True, metavar="NAME=RUN")
     parser.add_argument("--steps", nargs="+", type=int, default=[1, 2, 4])
-    parser.add_argument("--most", type=int, nargs="*", default=[], help="further steps, of the first run alone")
+    parser.add_argument(
+        "--most", type=int, nargs="*", default=[], help="further steps, of the first run alone"
+    )
     parser.add_argument("--count", type=int, default=8, help="samples")
     parser.add_argument("--participants", type=int, default=40)
+    parser.add_argument("--skip", type=int, default=0, help="participants at the beginning who are left out")
     parser.add_argument("--device")
     parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument("--out", type=Path)
@@ -266,7 +302,16 @@ def main() -> None:
     wanted = [(name, steps) for name in runs for steps in options.steps]
     wanted += [(next(iter(runs)), steps) for steps in options.most]
     jobs = [
-        Job(options.derivative, name, runs[name], steps, options.count, options.participants, options.device)
+        Job(
+            options.derivative,
+            name,
+            runs[name],
+            steps,
+            options.count,
+            options.participants,
+            options.skip,
+            options.device,
+        )
         for name, steps in wanted
     ]
     context = multiprocessing.get_context("spawn")
@@ -277,7 +322,9 @@ def main() -> None:
     if options.out is not None:
         options.out.with_suffix(".md").write_text(text + "\n", encoding="utf-8")
         frames = [
-            pd.DataFrame(found.scores).assign(run=name, steps=steps, tracer=tracer, participant=found.subjects)
+            pd.DataFrame(found.scores).assign(
+                run=name, steps=steps, tracer=tracer, participant=found.subjects
+            )
             for (name, steps), by_tracer in rows.items()
             for tracer, found in by_tracer.items()
         ]

@@ -85,12 +85,20 @@ def made(method_class: Any, settings: BaseModel | None = None, facts: DataFacts 
     return method
 
 
+def starts(method: Method) -> list[int]:
+    """The steps at which a phase begins, in order."""
+    return sorted({phase.first_step for phase in method.phases()})
+
+
 def trained(
-    method_class: Any, steps: int = 1, settings: BaseModel | None = None
+    method_class: Any, steps: int = 1, settings: BaseModel | None = None, first: int | None = None
 ) -> tuple[Trainer, dict[str, float]]:
-    """A method after ``steps`` steps from where every phase has begun, by default of default settings; last losses."""
+    """A method after ``steps`` steps from the ``first``, and their last losses; of default settings unless given.
+
+    The first is, unless given, the one at which the last phase begins.
+    """
     method = made(method_class, settings)
-    first = max(phase.first_step for phase in method.phases())
+    first = starts(method)[-1] if first is None else first
     config = TrainConfig(steps=first + steps, lr_schedule="constant", lr_warmup=0, ema_decay=0.5)
     fabric = Fabric(accelerator="cpu", devices=1, precision="32-true")
     source = Source(noise_items(method.targets == "all"), AugmentConfig(), method.pairing)
@@ -124,9 +132,17 @@ def check_method_phases(method: Method) -> None:
 
 
 def check_method_step(method_class: Any, settings: BaseModel | None = None) -> None:
-    """One step gives finite losses and changes every network that has a phase, the same way each time."""
+    """One step gives finite losses and changes every network that has a phase, the same way each time.
+
+    At each step where a phase begins, so that one that ends before the next begins is held to it too.
+    """
+    for first in starts(made(method_class, settings)):
+        _check_step_at(first, method_class, settings)
+
+
+def _check_step_at(first: int, method_class: Any, settings: BaseModel | None) -> None:
     before = made(method_class, settings).networks.state_dict()
-    runs = [trained(method_class, settings=settings) for _ in range(2)]
+    runs = [trained(method_class, settings=settings, first=first) for _ in range(2)]
     trainer, losses = runs[0]
     for phase in trainer.method.phases():
         if phase.runs_at(trainer.step - 1):

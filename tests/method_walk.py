@@ -68,6 +68,8 @@ class Subject:
             single += ["method.discriminator.layers=2", "method.discriminator.channels=4"]
         if "adversarial_start" in method:
             single += ["method.adversarial_start=1"]
+        # What is counted in steps ends within the walk's, so that every phase has a turn.
+        single += [f"method.{name}={STEPS // 2}" for name in method if name.endswith("_steps")]
         return [*given, "--set", *single]
 
 

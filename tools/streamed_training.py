@@ -42,8 +42,8 @@ from relapet.model.interface import Batch, Condition, Draws
 from relapet.runs import RunFolder
 from relapet.simulation.scanner import SITES
 from relapet.simulation.subject import SimulationConfig, simulate_subject
-from relapet.synthesis.sample_config import SampleConfig
 from relapet.synthesis.priors import Prior, read_prior
+from relapet.synthesis.sample_config import SampleConfig
 from relapet.types import Volume
 
 _OTHER_SITE = 14, 11
@@ -115,7 +115,9 @@ class Case:
     ) -> None:
         self.name, device = name, torch.device(options.device)
         preset = settings[0].removeprefix("preset=") if settings[:1] and "preset=" in settings[0] else None
-        self.config = load_resumed(run, settings) if preset is None else load_config(preset, None, settings[1:])
+        self.config = (
+            load_resumed(run, settings) if preset is None else load_config(preset, None, settings[1:])
+        )
         self.means = _means(run).to(device)
         manifest = run.read_manifest()
         with torch.random.fork_rng(devices=[]):
@@ -154,7 +156,7 @@ class Case:
             return replace(batch, condition=condition)
         index = tracer.to(batch.pet.device)[:, None, None, None, None].expand(-1, 1, *batch.pet.shape[2:])
         prior = None if condition.prior is None else condition.prior.gather(1, index)
-        one = Condition(condition.mri, prior, tracer[:, None])
+        one = Condition(condition.mri, prior, tracer[:, None].to(batch.pet.device))
         return Batch(batch.pet.gather(1, index), batch.present[:, :1], one)
 
     def step(self, batch: Batch, seeds: list[int], number: int, rate: float, cast: Any) -> None:

@@ -50,6 +50,12 @@ class RunConfig(Settings):
         most = self.method.most_sample_steps
         if most is not None and self.sample.steps > most:
             raise ValueError(f"sample.steps is {self.sample.steps}; the method takes {most} steps at most")
+        least = self.method.least_steps
+        if self.train.steps < least:
+            raise ValueError(
+                f"train.steps is {self.train.steps}, in which the method {self.method.name} does not get to its last "
+                f"phase; set {least} or more, or let the phases before take fewer"
+            )
         return self
 
 

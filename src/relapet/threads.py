@@ -10,11 +10,15 @@ from __future__ import annotations
 import math
 import os
 import sys
-from collections.abc import MutableMapping
+from collections.abc import Callable, MutableMapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import TypeVar
 
 from relapet.errors import InputError
 
+T = TypeVar("T")
+R = TypeVar("R")
 _PASSIVE = {"OMP_WAIT_POLICY": "PASSIVE", "KMP_BLOCKTIME": "0"}
 """Sleep at a barrier instead of spinning: GNU's OpenMP reads the first, Intel's and LLVM's the second."""
 _CGROUPS = Path("/sys/fs/cgroup")
@@ -49,6 +53,23 @@ def limit_threads(
     if "torch" in sys.modules:  # it has read the variable already
         sys.modules["torch"].set_num_threads(count)
     return count
+
+
+def allowed_threads() -> int:
+    """The threads that `limit_threads` has set, or that the user has; all cores where neither was."""
+    return _number(os.environ, "OMP_NUM_THREADS") or available_cores()
+
+
+def side_by_side(work: Callable[[T], R], items: Sequence[T]) -> list[R]:
+    """``work`` of each item in as many threads as are allowed; for NumPy and SciPy, which let others run meanwhile.
+
+    The results are the same, in the same order, for any number of threads.
+    """
+    count = min(allowed_threads(), len(items))
+    if count < 2:
+        return [work(item) for item in items]
+    with ThreadPoolExecutor(count) as pool:
+        return list(pool.map(work, items))
 
 
 def available_cores(environment: MutableMapping[str, str] | None = None) -> int:

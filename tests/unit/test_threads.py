@@ -5,13 +5,15 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 
 import pytest
 
 from relapet import threads
 from relapet.errors import InputError
-from relapet.threads import available_cores, cgroup_quota, limit_threads, wait_passively
+from relapet.threads import available_cores, cgroup_quota, limit_threads, side_by_side, wait_passively
 
 
 def write(root: Path, files: dict[str, str]) -> Path:
@@ -122,3 +124,22 @@ def test_the_policy_is_set_before_torch_is_imported() -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, env=clean, check=False
     )
     assert done.stdout.strip() == "PASSIVE", done.stderr
+
+
+@pytest.mark.parametrize("count", ["1", "4"])
+def test_work_side_by_side_keeps_its_order_and_its_faults(
+    count: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", count)
+    seen = set()
+
+    def work(item: int) -> int:
+        seen.add(threading.get_ident())
+        time.sleep(0.01)
+        return 1 // item
+
+    assert side_by_side(work, [1, 2, 1, 3, 4, 1]) == [1, 0, 1, 0, 0, 1]
+    assert (len(seen) > 1) == (count == "4")
+    assert side_by_side(work, []) == []
+    with pytest.raises(ZeroDivisionError):
+        side_by_side(work, [1, 0])

@@ -29,7 +29,7 @@ METHODS = (
         "ddgan",
         "rectified_flow",
     ),
-    *("bridge", "fast"),
+    *("bridge", "latent", "fast"),
 )
 """Compared where no others are named."""
 _PRIORS = PriorName.__args__  # type: ignore[attr-defined]

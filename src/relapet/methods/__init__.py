@@ -12,6 +12,7 @@ from relapet.methods.cyclegan import Cyclegan
 from relapet.methods.ddgan import Ddgan
 from relapet.methods.ddpm import Ddpm
 from relapet.methods.ficd import Ficd
+from relapet.methods.latent import Latent
 from relapet.methods.linear import Linear
 from relapet.methods.pix2pix import Pix2pix
 from relapet.methods.rectified_flow import RectifiedFlow
@@ -32,6 +33,7 @@ METHODS: dict[str, Any] = {
     "ddgan": Ddgan,
     "rectified_flow": RectifiedFlow,
     "bridge": Bridge,
+    "latent": Latent,
     "rela": Rela,
 }
 """By the name that settings use; each is a class made as ``Class(Class.Config(...), facts)``."""

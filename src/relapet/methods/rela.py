@@ -281,7 +281,7 @@ class Rela(Method):
         """L_D = softplus(-(D(x_0) - D(x0_hat))) + gamma/2 (R1 + R2)."""
         c, critic = self.config, self.networks["discriminator"]
         if not step.judged.any():
-            return {"total": sum((p.sum() * 0 for p in critic.parameters()), step.x0_hat.new_zeros(()))}
+            return {"total": sum(((p * 0).sum() for p in critic.parameters()), step.x0_hat.new_zeros(()))}
         fake, real, condition, t = self._judged(step)
         penalised = c.penalty_weight > 0
         real_input = real.detach().requires_grad_(penalised)

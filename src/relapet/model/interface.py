@@ -225,6 +225,11 @@ class MethodConfig(Settings):
         """The largest number of steps that a sample can be drawn in; None where there is no limit."""
         return None
 
+    @property
+    def least_steps(self) -> int:
+        """The smallest number of training steps in which every network has a turn."""
+        return 1
+
 
 class Method(ABC):
     """A synthesis method: the loop, the run folder and the synthesizer know nothing else of it.

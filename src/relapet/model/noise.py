@@ -4,24 +4,27 @@ White noise averages out over a region, so that a noisy volume gives the regiona
 and a few-step sampler never puts any regional spread in. With noise of the remainder's own covariance every scale is
 noised at the same rate, and what a network that knows nothing samples has the right spread.
 
-    eta = sum_j z_j u_j + sd * sum_s w_s g_s,    z_j normal, g_s normal fields of unit variance smoothed to sigma_s
+    eta = sum_j z_j u_j + sd * (sum_near w_s g_s + M_h sum_wide w_s g_s)
 
+z_j: normal. g_s: normal fields of unit variance smoothed to sigma_s.
 u_j: leading components over participants, shrunk to the variance that left-out participants have along them (components
 fitted to few participants are too large along themselves). sd: what is left of each voxel's SD. w_s: weights of the
-smoothness, from the correlation of voxels some way apart.
+smoothness, from the correlation of voxels some way apart. M_h: the hemispheres resemble each other
+in what is as wide as a region, so these fields are mixed with their mirror images to the correlation h, at the same
+variance everywhere; else left would differ from right by more than it does, and both sides together by less.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
 import torch
 from scipy.fft import next_fast_len
-from scipy.optimize import nnls
+from scipy.optimize import brentq, nnls
 from torch import Tensor
 from torch.nn import functional
 
@@ -34,6 +37,10 @@ LAGS = (1, 2, 3, 4, 6, 8)
 """Distances at which the correlation of voxels is measured, voxels."""
 SIGMAS_MM = (0.0, 3.0, 6.0, 12.0, 24.0)
 """SDs of the Gaussians that white noise may be smoothed by; 0: not at all."""
+WIDE_MM = 12.0
+"""What is smoothed as far as this is as wide as a region; what is not, is mostly the scanner's noise."""
+_NEAR_MM = tuple(sigma for sigma in SIGMAS_MM if sigma < WIDE_MM)
+_FAR_MM = tuple(sigma for sigma in SIGMAS_MM if sigma >= WIDE_MM)
 LATTICE_MM = 6.0
 """About the spacing at which components are kept: they are smooth."""
 REGION_MM = 24.0
@@ -41,6 +48,11 @@ REGION_MM = 24.0
 _DRAWS = 32
 _LEAST_SHARE = 0.1
 """Share of each voxel's variance that stays with the short-range noise, whatever the components take."""
+_LEAST_WIDE = 0.02
+"""Share of the short-range variance below which wide noise is not there to speak of."""
+_NEAR = 0.5
+"""Of smoothness alone, beyond which a place is too near the midline to tell how the hemispheres resemble each other."""
+_MOST_MIRRORED = 0.875
 
 
 @dataclass(frozen=True)
@@ -54,6 +66,8 @@ class NoiseShape:
     smooth: Tensor
     """Weights ``(S,)`` of the Gaussians of `SIGMAS_MM`; their squares sum to 1."""
     voxel_mm: float
+    mirrored: float = 0.0
+    """h, the correlation of the noise of `WIDE_MM` and more with that at its mirrored place, 0 to 1."""
 
     @cached_property
     def scale(self) -> float:
@@ -70,10 +84,41 @@ class NoiseShape:
         device = self.sd.device
         z = torch.randn(len(self.components), generator=generator, device=generator.device).to(device)
         wide = self._on_grid(torch.einsum("j,jxyz->xyz", z, self.components.float())[None])[0]
-        white = torch.randn(self._padded, generator=generator, device=generator.device).to(device)
-        field = torch.fft.irfftn(torch.fft.rfftn(white) * self._spectrum, s=self._padded)
-        short: Tensor = self.sd * field[tuple(slice(length) for length in self.sd.shape)]
-        return wide + short
+        if not self.mirrored:
+            return wide + self.sd * self._field(generator, self._spectrum(SIGMAS_MM))
+        near, far = (self._field(generator, self._spectrum(sigmas)) for sigmas in (_NEAR_MM, _FAR_MM))
+        return wide + self.sd * (near + self._mixed(far))
+
+    def _field(self, generator: torch.Generator, spectrum: Tensor) -> Tensor:
+        """A normal field ``(X, Y, Z)`` of a spectrum."""
+        white = torch.randn(self._padded, generator=generator, device=generator.device).to(self.sd.device)
+        field = torch.fft.irfftn(torch.fft.rfftn(white) * spectrum, s=self._padded)
+        inside: Tensor = field[tuple(slice(length) for length in self.sd.shape)]
+        return inside
+
+    def _mixed(self, field: Tensor) -> Tensor:
+        """A wide field with its mirror image, so that they correlate by h; its variance stays."""
+        other, h = field.flip(0), self.mirrored
+        even, odd = (field + other) / 2, (field - other) / 2
+        # Near the midline a field resembles its mirror image anyway.
+        kept = torch.rsqrt(1 + h * self._across).to(field.device)
+        mixed: Tensor = (math.sqrt(1 + h) * even + math.sqrt(1 - h) * odd) * kept[:, None, None]
+        return mixed
+
+    @cached_property
+    def _across(self) -> Tensor:
+        """Correlation of the unmixed wide noise with its mirror image at each voxel along x, ``(X,)``."""
+        voxels = len(self.sd)
+        apart = (2 * torch.arange(voxels) - (voxels - 1)).abs() * self.voxel_mm
+        found, squares = torch.zeros(voxels), self._squares(_FAR_MM)
+        for sigma, square in squares.items():
+            found += square * torch.exp(-apart.square() / (4 * sigma**2))
+        return found / max(sum(squares.values()), 1e-12)
+
+    def _squares(self, sigmas: Sequence[float]) -> dict[float, float]:
+        """Share of the short-range variance that some Gaussians have."""
+        weights = dict(zip(SIGMAS_MM, self.smooth.tolist(), strict=True))
+        return {sigma: weights[sigma] ** 2 for sigma in sigmas}
 
     def to(self, device: torch.device) -> NoiseShape:
         """The same shape on a device, from then on kept there."""
@@ -81,7 +126,7 @@ class NoiseShape:
             return self
         if device not in self._elsewhere:
             components, sd, smooth = (tensor.to(device) for tensor in (self.components, self.sd, self.smooth))
-            self._elsewhere[device] = NoiseShape(components, sd, smooth, self.voxel_mm)
+            self._elsewhere[device] = replace(self, components=components, sd=sd, smooth=smooth)
         return self._elsewhere[device]
 
     @cached_property
@@ -94,18 +139,26 @@ class NoiseShape:
         reach = math.ceil(2 * max(SIGMAS_MM) / self.voxel_mm)
         return tuple(next_fast_len(length + reach, real=True) for length in self.sd.shape)
 
+    def _spectrum(self, sigmas: Sequence[float]) -> Tensor:
+        """What white noise is multiplied by for the Gaussians of some sigmas: the root of their mixture's power."""
+        if sigmas not in self._spectra:
+            self._spectra[tuple(sigmas)] = self._made_spectrum(sigmas)
+        return self._spectra[tuple(sigmas)]
+
     @cached_property
-    def _spectrum(self) -> Tensor:
-        """What white noise is multiplied by: the root of the mixture's power spectrum, of mean power 1."""
+    def _spectra(self) -> dict[tuple[float, ...], Tensor]:
+        return {}
+
+    def _made_spectrum(self, sigmas: Sequence[float]) -> Tensor:
         device = self.sd.device
         frequencies = [torch.fft.fftfreq(length, device=device) for length in self._padded[:2]]
         frequencies.append(torch.fft.rfftfreq(self._padded[2], device=device))
         square = torch.stack(torch.meshgrid(*frequencies, indexing="ij")).square().sum(dim=0)
         power = torch.zeros_like(square)
-        for weight, sigma in zip(self.smooth.tolist(), SIGMAS_MM, strict=True):
+        for sigma, share in self._squares(sigmas).items():
             # A Gaussian of sigma voxels has the transfer function exp(-2 pi^2 sigma^2 f^2).
             one = torch.exp(-4 * math.pi**2 * (sigma / self.voxel_mm) ** 2 * square)
-            power += weight**2 * one / _mean_over_all(one, self._padded[2])
+            power += share * one / _mean_over_all(one, self._padded[2])
         return power.sqrt()
 
     def _on_grid(self, volumes: Tensor) -> Tensor:
@@ -117,7 +170,8 @@ class NoiseShape:
 
     def to_tensors(self) -> dict[str, Tensor]:
         """What `from_tensors` takes."""
-        return {"components": self.components, "sd": self.sd, "smooth": self.smooth}
+        mirrored = torch.tensor(self.mirrored)
+        return {"components": self.components, "sd": self.sd, "smooth": self.smooth, "mirrored": mirrored}
 
     @classmethod
     def from_tensors(cls, found: Mapping[str, Tensor], shape: Sequence[int], voxel_mm: float) -> NoiseShape:
@@ -127,7 +181,11 @@ class NoiseShape:
             raise ValueError("the noise's shape is of another grid")
         if not all(bool(tensor.isfinite().all()) for tensor in (components, sd, smooth)):
             raise ValueError("the noise's shape is not finite")
-        return cls(components, sd, smooth, voxel_mm)
+        # Runs of before the hemispheres were told of each other have none.
+        mirrored = float(found["mirrored"]) if "mirrored" in found else 0.0
+        if not 0 <= mirrored < 1:
+            raise ValueError("the noise's shape has no correlation between the hemispheres")
+        return cls(components, sd, smooth, voxel_mm, mirrored)
 
 
 def _mean_over_all(half: Tensor, last: int) -> Tensor:
@@ -155,7 +213,8 @@ def fit_noise(remainders: Tensor, brain: Tensor, voxel_mm: float) -> NoiseShape:
     sd = _short_range(total, bare.variance(), brain)
     smooth = _smoothness(inside, bare, sd, brain, voxel_mm)
     found = NoiseShape(lattice, sd, smooth, voxel_mm)
-    return _regionally_true(found, inside, total, brain)
+    true = _regionally_true(found, inside, total, brain)
+    return replace(true, mirrored=_mirrored(inside, true))
 
 
 def _short_range(total: Tensor, explained: Tensor, brain: Tensor) -> Tensor:
@@ -184,6 +243,28 @@ def _regionally_true(found: NoiseShape, inside: Tensor, total: Tensor, brain: Te
     explained = square * found._on_grid(found.components).square().sum(dim=0)
     sd = _short_range(total, explained, brain)
     return NoiseShape(components.half(), sd, found.smooth, found.voxel_mm)
+
+
+def _mirrored(inside: Tensor, found: NoiseShape) -> float:
+    """h, from what remainders share with their mirror images beyond their components; 0 where that is nothing."""
+    components, sd = found._on_grid(found.components), found.sd
+    both, share = sd * sd.flip(0), sum(found._squares(_FAR_MM).values())
+    # A voxel on the midline is its own mirror image, and one beside it says more of smoothness than of hemispheres.
+    away = (found._across < _NEAR)[:, None, None] & (both > 0)
+    if share < _LEAST_WIDE or not bool(away.any()):
+        return 0.0
+    covariance = (inside * inside.flip(1)).mean(dim=0) - (components * components.flip(1)).sum(dim=0)
+    wanted = float(covariance[away].sum() / (share * both[away].sum()))
+    across, weight = found._across.double(), (both * away).sum(dim=(1, 2)).double()
+
+    def beyond(h: float) -> float:
+        told = (h + across) / (1 + h * across)
+        return float((weight * told).sum() / weight.sum()) - wanted
+
+    if beyond(0.0) >= 0:
+        return 0.0
+    found_h = brentq(beyond, 0.0, _MOST_MIRRORED) if beyond(_MOST_MIRRORED) > 0 else _MOST_MIRRORED
+    return float(np.float32(found_h))  # as it is stored
 
 
 def _unsmoothed() -> Tensor:

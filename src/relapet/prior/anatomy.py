@@ -86,26 +86,45 @@ class Lattice:
         """A volume's values at the lattice's points in the mask, ``(voxels,)``."""
         return volume[self.along, self.along, self.along][self.mask]
 
+    def planes(self, values: npt.NDArray[np.floating]) -> Volume:
+        """Values ``(voxels,)`` of the lattice as ``(lattice points along x, Y, Z)``, linear between points, 0 outside.
+
+        `slab` brings them to the grid along x too, a few voxels at a time: what is made of them then stays in the
+        processor's cache, where whole volumes would go through memory at every step.
+        """
+        coarse = np.zeros(self.mask.shape, dtype=np.float32)
+        coarse[self.mask] = values
+        return self._between(self._between(coarse, 2), 1)
+
+    def slab(self, planes: Volume, rows: slice) -> Volume:
+        """Some of the grid's voxels along x of what `planes` gave, ``(rows, Y, Z)``."""
+        return self._between(planes, 0, rows)
+
+    def _between(self, coarse: Volume, axis: int, voxels: slice = slice(None)) -> Volume:
+        """Some of the grid's voxels along an axis from the lattice's points along it, constant beyond the ends.
+
+        Without products of matrices: several threads are at it at once, and a library's own would get in their way.
+        """
+        before, after, share = self._ends[axis]
+        found: Volume = np.take(coarse, before[voxels], axis=axis)
+        if self.stride > 1:
+            step = np.take(coarse, after[voxels], axis=axis)
+            step -= found
+            step *= share[voxels].reshape([-1 if k == axis else 1 for k in range(3)])
+            found += step
+        return found
+
     @cached_property
-    def _weights(self) -> tuple[Volume, ...]:
-        """Linear interpolation along each axis, ``(voxels, lattice points)``; constant beyond the ends."""
-        result = []
+    def _ends(self) -> tuple[tuple[npt.NDArray[np.intp], npt.NDArray[np.intp], npt.NDArray[np.float32]], ...]:
+        """By axis, of each voxel the lattice points before and after it, and how far it lies between them, 0 to 1."""
+        found = []
         for n, m in zip(self.shape, self.mask.shape, strict=True):
             position = np.clip((np.arange(n) - self.stride // 2) / self.stride, 0, m - 1)
-            low = np.minimum(position.astype(np.intp), max(m - 2, 0))
-            high = np.minimum(low + 1, m - 1)
-            weights = np.zeros((n, m), dtype=np.float32)
-            np.add.at(weights, (np.arange(n), low), 1 - (position - low))
-            np.add.at(weights, (np.arange(n), high), position - low)
-            result.append(weights)
-        return tuple(result)
+            before = np.minimum(position.astype(np.intp), max(m - 2, 0))
+            share = (position - before).astype(np.float32)
+            found.append((before, np.minimum(before + 1, m - 1), share))
+        return tuple(found)
 
     def to_grid(self, values: npt.NDArray[np.floating]) -> Volume:
         """Values ``(voxels,)`` of the lattice as a volume ``(X, Y, Z)``, linear between points, 0 outside."""
-        coarse = np.zeros(self.mask.shape, dtype=np.float32)
-        coarse[self.mask] = values
-        if self.stride == 1:
-            return coarse
-        for axis, weights in enumerate(self._weights):
-            coarse = np.moveaxis(np.tensordot(weights, coarse, axes=(1, axis)), 0, axis)
-        return np.ascontiguousarray(coarse)
+        return self.slab(self.planes(values), slice(None))

@@ -7,6 +7,7 @@ import numpy.typing as npt
 from scipy import ndimage
 
 from relapet.prior.anatomy import Anatomy, Lattice
+from relapet.threads import side_by_side
 from relapet.types import Volume
 
 Inputs = tuple[str, ...]
@@ -54,17 +55,18 @@ def cube_sizes(cubes_mm: tuple[float, ...], spacing_mm: float, voxel_mm: float) 
 
 def local_features(bases: Volume, sizes: tuple[int, ...], lattice: Lattice | None = None) -> Volume:
     """Means over cubes: ``(F, X, Y, Z)``, or ``(F, voxels)`` of a lattice; F = bases x sizes, sizes fastest."""
-    result = []
-    for image in bases:
-        for size in sizes:
-            mean = image
-            for axis in range(3):
-                if size > 1:
-                    mean = ndimage.uniform_filter1d(mean, size, axis=axis, mode="nearest")
-                if lattice is not None:  # what is not on the lattice needs no mean along the axes to come
-                    mean = mean[(slice(None),) * axis + (lattice.along,)]
-            result.append(mean if lattice is None else mean[lattice.mask])
-    return np.asarray(result, dtype=np.float32)
+
+    def mean(wanted: tuple[Volume, int]) -> npt.NDArray[np.float32]:
+        volume, size = wanted
+        for axis in range(3):
+            if size > 1:
+                volume = ndimage.uniform_filter1d(volume, size, axis=axis, mode="nearest")
+            if lattice is not None:  # what is not on the lattice needs no mean along the axes to come
+                volume = volume[(slice(None),) * axis + (lattice.along,)]
+        return volume if lattice is None else volume[lattice.mask]
+
+    wanted = [(image, size) for image in bases for size in sizes]
+    return np.asarray(side_by_side(mean, wanted), dtype=np.float32)
 
 
 def whole_features(mri: Volume, inputs: Inputs, anatomy: Anatomy) -> npt.NDArray[np.float32]:

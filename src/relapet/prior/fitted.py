@@ -21,7 +21,11 @@ from relapet.prior.features import (
     whole_features,
 )
 from relapet.prior.stored import pack, unpack
+from relapet.threads import side_by_side
 from relapet.types import Volume
+
+_SLAB = 8
+"""Voxels along x that are predicted at a time."""
 
 
 @dataclass(frozen=True)
@@ -87,17 +91,26 @@ class FittedPrior(Contents):
     def _predict(
         self, local: Volume, scores: npt.NDArray[np.float32] | None, fit: TracerFit, tracer: str
     ) -> Volume:
-        deviation = np.zeros_like(self.mean[tracer])
-        for coefficients, feature in zip(fit.coefficients, local, strict=True):
-            deviation += self.lattice.to_grid(coefficients) * feature
-        reach = self.lattice.to_grid(fit.reach)
-        np.clip(deviation, -reach, reach, out=deviation)
         constant = fit.shift
         if fit.across is not None and scores is not None:
             constant = constant + scores @ fit.across.loadings @ fit.across.components.astype(np.float32)
-        deviation += self.lattice.to_grid(constant)
-        deviation[~self.anatomy.brain] = 0
-        return self.mean[tracer] + deviation
+        lattice, brain, mean = self.lattice, self.anatomy.brain, self.mean[tracer]
+        coefficients = [lattice.planes(values) for values in fit.coefficients]
+        reach, wide = lattice.planes(fit.reach), lattice.planes(constant)
+        result = np.empty_like(mean)
+
+        def predict(start: int) -> None:
+            rows = slice(start, start + _SLAB)
+            deviation = np.zeros_like(mean[rows])
+            for planes, feature in zip(coefficients, local, strict=True):
+                deviation += lattice.slab(planes, rows) * feature[rows]
+            most = lattice.slab(reach, rows)
+            np.clip(deviation, -most, most, out=deviation)
+            deviation += lattice.slab(wide, rows)
+            result[rows] = mean[rows] + np.where(brain[rows], deviation, 0)
+
+        side_by_side(predict, range(0, len(mean), _SLAB))
+        return result
 
     def to_arrays(self) -> Arrays:
         """Everything as contiguous arrays by name, for one safetensors file."""

@@ -70,6 +70,15 @@ CASES = {
     "bridge": Case(
         23, 350, 1e-2, EIGHT | {"variance": 0.05}, {"sampler": "ddpm", "steps": 8}, (8, 8), packed=False
     ),
+    "latent": Case(
+        27,
+        800,
+        3e-3,
+        EIGHT | BETAS | {"autoencoder_steps": 400, "image_weight": 10},
+        {"sampler": "ddim", "steps": 8},
+        (16, 16),
+        packed=False,
+    ),
 }
 """In few timesteps, so that many steps of training see pure noise, from which alone the MRI must tell who it is.
 

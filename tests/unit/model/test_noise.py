@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from relapet.model.noise import (
     FOLDS,
     SIGMAS_MM,
     NoiseShape,
+    _mirrored,
     fit_noise,
     noise_of_remainders,
 )
@@ -140,6 +142,34 @@ def test_neighbours_correlate_as_the_smoothness_says() -> None:
     assert abs(float((volumes[:, 0] * volumes[:, -1]).mean())) < 0.2
 
 
+def test_wide_noise_resembles_its_mirror_image_at_the_same_variance() -> None:
+    shape = replace(short_range(12.0, (40, 6, 6)), mirrored=0.6)
+    volumes = torch.stack([shape.draw(torch.Generator().manual_seed(n)) for n in range(1500)])
+    torch.testing.assert_close(
+        volumes.square().mean(dim=(0, 2, 3)), torch.ones(40), atol=0.12, rtol=0
+    )  # at the midline, too
+    products = (volumes * volumes.flip(1)).mean(dim=(0, 2, 3))
+    assert float(products[:10].mean()) == pytest.approx(0.6, abs=0.06)
+    scanner = replace(short_range(3.0, (40, 6, 6)), mirrored=0.6).draw(torch.Generator().manual_seed(0))
+    assert abs(float((scanner * scanner.flip(0))[:10].mean())) < 0.15
+
+
+@pytest.mark.parametrize("h", [0.0, 0.3, 0.7])
+def test_how_far_hemispheres_resemble_each_other_is_found(h: float) -> None:
+    shape, smooth = (40, 14, 14), torch.tensor([0.5, 0.0, 0.5, 0.5**0.5, 0.0])
+    true = NoiseShape(torch.zeros((0, *shape)), 0.2 * torch.ones(shape), smooth, VOXEL_MM, h)
+    remainders = torch.stack([true.draw(torch.Generator().manual_seed(n)) for n in range(150)])
+    found = fit_noise(remainders[: FOLDS - 1], torch.ones(shape), VOXEL_MM)  # too few for components
+    assert 0 <= found.mirrored < 1
+    assert _mirrored(remainders, true) == pytest.approx(h, abs=0.1)
+
+
+def test_runs_of_before_know_nothing_of_mirror_images(noise: NoiseShape) -> None:
+    found = noise.to_tensors()
+    del found["mirrored"]
+    assert NoiseShape.from_tensors(found, SHAPE, VOXEL_MM).mirrored == 0
+
+
 @pytest.mark.parametrize("count", [1, 2, FOLDS - 1])
 def test_few_participants_give_no_components(count: int) -> None:
     rows = known_remainders(count)
@@ -179,7 +209,11 @@ def _of_other_sigmas(found: dict[str, Tensor]) -> None:
     found["smooth"] = torch.ones(len(SIGMAS_MM) + 1)
 
 
-@pytest.mark.parametrize("damage", [_of_nan, _without_smooth, _of_other_sigmas])
+def _of_too_much_symmetry(found: dict[str, Tensor]) -> None:
+    found["mirrored"] = torch.tensor(1.5)
+
+
+@pytest.mark.parametrize("damage", [_of_nan, _without_smooth, _of_other_sigmas, _of_too_much_symmetry])
 def test_a_broken_store_is_refused(noise: NoiseShape, damage: Callable[[dict[str, Tensor]], None]) -> None:
     found = noise.to_tensors()
     damage(found)

@@ -273,6 +273,15 @@ def test_outside_the_brain_stands_the_mean(cohort: Cohort, fit: PriorFit) -> Non
     )
 
 
+def test_threads_change_nothing(cohort: Cohort, fit: PriorFit, monkeypatch: pytest.MonkeyPatch) -> None:
+    maps = []
+    for threads in ("1", "3"):
+        monkeypatch.setenv("OMP_NUM_THREADS", threads)
+        maps.append(fit.prior.predict_all(cohort.mri(0)))
+    for tracer in maps[0]:
+        assert np.array_equal(maps[0][tracer], maps[1][tracer])
+
+
 def test_constant_images_do_no_harm() -> None:
     flat = _cohort(12)
     for mri in flat.mris:
