@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import runpy
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -41,12 +42,16 @@ def test_the_examples_run_one_after_another(
     assert all(f"python examples/{script.name} example-output" in page for script in SCRIPTS)
 
 
-def run_task(tmp_path: Path, number: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """A task of the array, with a relapet that writes down how it was called."""
+def run_task(
+    tmp_path: Path, number: str, *arguments: str, preprocess: int = 0
+) -> subprocess.CompletedProcess[str]:
+    """A task of the array, with a relapet that writes down how it was called, and a status of its preprocess."""
     bin_folder = tmp_path / "bin"
     bin_folder.mkdir(exist_ok=True)
     fake = bin_folder / "relapet"
-    fake.write_text(f'#!/bin/sh\necho "$@" >> {tmp_path / "calls.txt"}\n')
+    fake.write_text(
+        f'#!/bin/sh\necho "$@" >> {tmp_path / "calls.txt"}\n[ "$1" != preprocess ] || exit {preprocess}\n'
+    )
     fake.chmod(0o755)
     environment = {**os.environ, "PATH": f"{bin_folder}:{os.environ['PATH']}", "SLURM_ARRAY_TASK_ID": number}
     return subprocess.run(
@@ -69,3 +74,23 @@ def test_each_task_of_the_array_takes_its_own_participant(tmp_path: Path) -> Non
     assert (beyond.returncode, "has 3 participants" in beyond.stderr) == (0, True)
     assert len((tmp_path / "calls.txt").read_text().splitlines()) == 2
     assert run_task(tmp_path, "1", "bids").returncode == 2
+    nowhere = run_task(tmp_path, "1", "no-such", "derivatives", "synthetic", "run")
+    assert (nowhere.returncode, "no-such holds no folder sub-*" in nowhere.stderr) == (2, True)
+
+
+@pytest.mark.parametrize(("status", "calls"), [(1, ["preprocess", "synthesize"]), (2, ["preprocess"])])
+def test_a_task_synthesises_what_preprocessing_could_make(
+    tmp_path: Path, status: int, calls: list[str]
+) -> None:
+    (tmp_path / "bids" / "sub-01").mkdir(parents=True)
+    done = run_task(tmp_path, "1", "bids", "derivatives", "synthetic", "run", preprocess=status)
+    assert done.returncode == status
+    assert [line.split()[0] for line in (tmp_path / "calls.txt").read_text().splitlines()] == calls
+
+
+def test_a_task_without_relapet_says_so(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [shutil.which("bash") or "", str(EXAMPLES / "slurm_array.sh"), "a", "b", "c", "d"],
+        env={"PATH": str(tmp_path)}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert (done.returncode, "no command relapet" in done.stderr) == (2, True)

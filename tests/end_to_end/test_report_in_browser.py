@@ -127,10 +127,16 @@ def test_the_viewer_draws_scrolls_and_blends(page: Page) -> None:
     by_key = drawn(page)
     assert by_key != first
     assert "z 24 mm" in str(page.locator('[data-part="said"]').text_content())
+    page.locator('[data-part="canvas"]').focus()
+    for key in ("PageUp", "ArrowRight", "ArrowRight", "ArrowDown"):
+        page.keyboard.press(key)
+    assert "x 2, y −19, z 25 mm" in str(page.locator('[data-part="said"]').text_content())
+    by_arrows = drawn(page)
+    assert by_arrows != by_key
     page.locator('[data-part="canvas"]').hover(position={"x": 150, "y": 200})
     page.mouse.wheel(0, 300)
     by_wheel = drawn(page)
-    assert by_wheel != by_key
+    assert by_wheel != by_arrows
     page.locator('[data-part="overlay"]').uncheck()
     without = drawn(page)
     assert without != by_wheel
@@ -179,9 +185,9 @@ def test_tables_sort_by_click_and_by_key(page: Page) -> None:
 
 
 def test_hostile_words_stay_words(page: Page) -> None:
-    assert page.locator("h1").text_content() == f"Synthetic PET by {HOSTILE}"
+    assert page.locator("h1").text_content() == f"Synthetic PET by the model {HOSTILE}"
     assert "broken in" not in page.title().partition("<script>")[0]
-    assert page.title() == f"Synthetic PET by {HOSTILE}"
+    assert page.title() == f"Synthetic PET by the model {HOSTILE}"
     assert page.locator("img[src='x']").count() == 0
     page.locator("details summary").first.click()
     assert page.locator("details table").first.locator("tbody th", has_text="broken in").count() == 1

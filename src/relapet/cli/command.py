@@ -22,6 +22,7 @@ from relapet.console import Terminal
 from relapet.errors import InputError
 from relapet.files import prepare_output_folder
 from relapet.messages import plain_text
+from relapet.shipped import shipped_models
 from relapet.version import VERSION
 
 app = typer.Typer(
@@ -39,6 +40,18 @@ def _print_version(wanted: bool) -> None:
     if wanted:
         print(f"relapet {VERSION}")
         raise typer.Exit
+
+
+def grid_names() -> list[str]:
+    """The grids, for completion."""
+    from relapet.imaging.grid import GRIDS  # here, because it imports numpy
+
+    return [*GRIDS]
+
+
+def model_names() -> list[str]:
+    """The models that come with the package, for completion; the shell itself adds none of its files to them."""
+    return [*shipped_models()]
 
 
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say only warnings and errors.")]
@@ -67,6 +80,20 @@ Processes = Annotated[
 WorkFolder = Annotated[
     Path | None,
     typer.Option("--work-dir", "-w", help="Folder for temporary files (default: the system's)."),
+]
+Level = Annotated[
+    str,
+    typer.Argument(help="Analysis level of a BIDS App: participant.", autocompletion=lambda: ["participant"]),
+]
+GridName = Annotated[
+    str, typer.Option(help="1mm, 2.5mm, 3mm, 4mm or, to try things out, 8mm.", autocompletion=grid_names)
+]
+Model = Annotated[
+    str,
+    typer.Option(
+        help="Run folder of a trained model, or the name of a shipped one (info models).",
+        autocompletion=model_names,
+    ),
 ]
 Force = Annotated[bool, typer.Option("--force", help="Do again what is done and unchanged.")]
 

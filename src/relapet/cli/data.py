@@ -9,6 +9,8 @@ import typer
 
 from relapet.cli.command import (
     Force,
+    GridName,
+    Level,
     Participants,
     Processes,
     Sessions,
@@ -16,6 +18,7 @@ from relapet.cli.command import (
     check_level,
     command,
     exit_for_failures,
+    grid_names,
     use_work_folder,
     were_done,
 )
@@ -34,11 +37,14 @@ def simulate(
     terminal: Terminal,
     out: Annotated[Path, typer.Argument(help="Folder to write.")],
     subjects: Annotated[int, typer.Option(min=1, help="Number of participants.")] = 20,
-    site: Annotated[str, typer.Option(help="research or adni.")] = "research",
+    site: Annotated[
+        str, typer.Option(help="research or adni.", autocompletion=lambda: ["research", "adni"])
+    ] = "research",
     grid: Annotated[
         str | None,
         typer.Option(
-            help="1mm, 2.5mm, 3mm, 4mm or, to try things out, 8mm (default: 3mm; --as-scanned: 1mm)."
+            help="1mm, 2.5mm, 3mm, 4mm or, to try things out, 8mm (default: 3mm; --as-scanned: 1mm).",
+            autocompletion=grid_names,
         ),
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed; one seed gives one cohort.")] = 0,
@@ -75,10 +81,10 @@ def preprocess(
     terminal: Terminal,
     bids: Annotated[Path, typer.Argument(help="Raw BIDS data set.")],
     out: Annotated[Path, typer.Argument(help="Derivative to write.")],
-    level: Annotated[str, typer.Argument(help="Analysis level of a BIDS App: participant.")],
+    level: Level,
     participant_label: Participants = None,
     session_label: Sessions = None,
-    grid: Annotated[str, typer.Option(help="1mm, 2.5mm, 3mm, 4mm or, to try things out, 8mm.")] = "1mm",
+    grid: GridName = "1mm",
     fwhm: Annotated[float | None, typer.Option(help="Common PET resolution to smooth to, mm.")] = None,
     scanner_fwhm: Annotated[float | None, typer.Option(help="Resolution of the PET scanner, mm.")] = None,
     n_procs: Annotated[int, typer.Option(min=1, help="Visits at a time; also --n-cpus, --nthreads.")] = 1,
@@ -106,7 +112,7 @@ def preprocess(
     done, before = counted(len(outcome.done), "visit"), were_done(len(outcome.unchanged))
     terminal.say(f"{done} written to {out}{before}.")
     terminal.say(f"Pictures to look through: {outcome.page}")
-    terminal.say(f"What was done to each visit, and why not: {out / 'logs'}")
+    terminal.say(f"What was done to each visit, or why it was not: {out / 'logs'}")
     exit_for_failures(outcome.failed)
 
 
@@ -120,7 +126,7 @@ def import_layout(
     units: Annotated[
         str, typer.Option(help="Unit of the PET files, which do not say it: SUVR, SUV, Bq/mL or kBq/mL.")
     ],
-    grid: Annotated[str, typer.Option(help="1mm, 2.5mm, 3mm, 4mm or, to try things out, 8mm.")] = "1mm",
+    grid: GridName = "1mm",
 ) -> None:
     """Turn the published release's flat layout, already in MNI space, into a model-ready derivative."""
     require_folder(source)

@@ -11,6 +11,8 @@ import typer
 from relapet.cli.command import (
     CALL,
     Force,
+    Level,
+    Model,
     NoReport,
     Participants,
     Sessions,
@@ -116,10 +118,8 @@ def synthesize(
         Path, typer.Argument(metavar="BIDS_OR_DERIVATIVES", help="Data set with MRI in an MNI space.")
     ],
     out: Annotated[Path, typer.Argument(help="Derivative to write.")],
-    level: Annotated[str, typer.Argument(help="Analysis level of a BIDS App: participant.")],
-    model: Annotated[
-        str, typer.Option(help="Run folder of a trained model, or the name of a shipped one (info models).")
-    ],
+    level: Level,
+    model: Model,
     tracer: Annotated[
         list[str] | None,
         typer.Option(
@@ -131,7 +131,8 @@ def synthesize(
     split: Annotated[
         str | None,
         typer.Option(
-            help="In their place: test, validation or train, those participants of the model's training."
+            help="In their place: test, validation or train, those participants of the model's training.",
+            autocompletion=lambda: ["test", "validation", "train"],
         ),
     ] = None,
     samples: Annotated[
@@ -161,7 +162,8 @@ def synthesize(
     output_space: Annotated[
         list[str] | None,
         typer.Option(
-            help="MNI (default), native (the T1w's own grid; needs what relapet preprocess keeps) or both."
+            help="MNI (default), native (the T1w's own grid; needs what relapet preprocess keeps) or both.",
+            autocompletion=lambda: ["MNI", "native"],
         ),
     ] = None,
     device: Annotated[

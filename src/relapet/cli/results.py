@@ -210,10 +210,16 @@ def benchmark(
 @command("Example: `relapet info presets demo`")
 def info(
     terminal: Terminal,
-    topic: Annotated[str, typer.Argument(help="methods, tracers, presets or samplers.")] = "tracers",
+    topic: Annotated[
+        str,
+        typer.Argument(
+            help="methods, presets, models, tracers or samplers.",
+            autocompletion=lambda: ["methods", "presets", "models", "tracers", "samplers"],
+        ),
+    ] = "tracers",
     name: Annotated[str | None, typer.Argument(help="One of them, in full.")] = None,
 ) -> None:
-    """Show which methods, tracers, presets and samplers there are, or all settings of one preset."""
+    """Show which methods, presets, models, tracers and samplers there are, or all settings of one preset."""
     from relapet import info as about
 
     if topic == "presets" and name is not None:

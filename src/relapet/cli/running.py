@@ -115,6 +115,11 @@ def _usage(error: Any) -> str:
     message = " ".join(str(error.format_message()).split())
     if getattr(error, "possibilities", None) and getattr(error, "option_name", None):
         message = f"No such option: {error.option_name}{meant(error.option_name, error.possibilities)}"
+    if parameter is not None and parameter.name == "level" and "Missing" in message:
+        told = (
+            "Missing argument LEVEL: the word participant, as for every BIDS App, goes after the two folders"
+        )
+        return f"{told}; see {path} --help."
     see = f"see {path} --help."
     return f"{message} {see.capitalize()}" if message.endswith("?") else f"{message.rstrip('.')}; {see}"
 

@@ -13,13 +13,14 @@ from matplotlib.figure import Figure
 
 from relapet.files import atomic_path, write_text
 from relapet.imaging.resample import voxel_size
+from relapet.messages import counted
 from relapet.types import Mask, Volume
 
 _SLICES = 5
 _COLOURS = ("#ff3b30", "#34c7ff")
 
 Picture = tuple[str, str, Path]
-"""Visit, caption, PNG."""
+"""Visit, step, PNG."""
 
 
 def draw_outlines(image: nib.Nifti1Image, masks: Sequence[Mask], out: Path, title: str) -> None:
@@ -72,11 +73,28 @@ def _draw(
         figure.savefig(temporary, dpi=90)
 
 
-_PAGE = """<!doctype html><meta charset="utf-8"><title>relapet preprocess</title>
+_CAPTIONS = {
+    "1mask": "Brain mask (red) on the T1w: it follows the surface of the brain, no skull in it and no brain outside",
+    "2template": "T1w in template space: its white matter and brain lie within the template's (red, blue)",
+    "3flair": "FLAIR in template space: brain and fluid lie where those of the T1w do (red, blue)",
+}
+_PET_CAPTION = "PET ({}) in SUVr over the T1w: it fills the brain and is not shifted, turned or mirrored"
+
+
+def caption(step: str) -> str:
+    """What the picture of a step shows and what to look for, by the end of its file's name."""
+    label = step.removeprefix("4pet")
+    return _PET_CAPTION.format(f"trc-{label}") if label != step else _CAPTIONS.get(step, step)
+
+
+_PAGE = """<!doctype html><html lang="en"><head><meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1"><title>relapet preprocess</title>
 <style>body{{background:#111;color:#eee;font:15px sans-serif;margin:1.5em}}img{{max-width:100%}}
-figure{{display:inline-block;margin:0 1em 1em 0;width:46%}}.warn{{color:#ffb340}}.fail{{color:#ff6b5e}}</style>
-<h1>Preprocessing, {count} visits</h1><p>Right of the subject is on the right of coronal and axial slices.</p>
+figure{{display:inline-block;margin:0 1em 1em 0;width:46%;vertical-align:top}}.warn{{color:#ffb340}}
+.fail{{color:#ff6b5e}}@media (max-width:700px){{figure{{width:100%}}}}</style></head><body>
+<h1>Preprocessing, {count}</h1><p>The person's right is on the right of coronal and axial slices.</p>
 {body}
+</body></html>
 """
 
 
@@ -88,11 +106,14 @@ def write_page(
     for visit in visits:
         parts.append(f"<h2>{html.escape(visit)}</h2>")
         parts += [f'<p class="{kind}">{html.escape(text)}</p>' for kind, text in remarks.get(visit, [])]
-        for name, caption, path in pictures:
+        for name, step, path in pictures:
             if name == visit:
-                source = html.escape(path.relative_to(out.parent).as_posix())
-                text = html.escape(caption)
-                parts.append(
-                    f'<figure><img src="{source}" alt="{text}"><figcaption>{text}</figcaption></figure>'
+                source, text = (
+                    html.escape(path.relative_to(out.parent).as_posix()),
+                    html.escape(caption(step)),
                 )
-    write_text(out, _PAGE.format(count=len(visits), body="\n".join(parts)))
+                alt = html.escape(f"{visit}, fifteen slices. {caption(step)}")
+                parts.append(
+                    f'<figure><img src="{source}" alt="{alt}"><figcaption>{text}.</figcaption></figure>'
+                )
+    write_text(out, _PAGE.format(count=counted(len(visits), "visit"), body="\n".join(parts)))

@@ -18,6 +18,10 @@ _STEP = re.compile(r"step (\d+) of (\d+): (.+)")
 _LOOK_SECONDS = 0.5
 _MRI_STEPS = 4
 """Brain, bias field, template, and writing what is model-ready."""
+_LENGTHS = (10, 11, 220)
+"""Seconds of the first three of these on one real T1w and one core: what a step is worth of a visit."""
+_LENGTH = 25
+"""Of each step after them: writing, the FLAIR's registration and a PET's."""
 
 
 def count_steps(raw: RawVisit) -> int:
@@ -54,6 +58,12 @@ class Step:
     number: int
     of: int
     text: str
+
+    @property
+    def share(self) -> float:
+        """What of a visit lies before this step, by the time that steps take."""
+        lengths = [*_LENGTHS, *[_LENGTH] * max(self.of - len(_LENGTHS), 0)]
+        return sum(lengths[: self.number - 1]) / sum(lengths)
 
 
 def current_step(log: Path, since: float) -> Step | None:
@@ -108,4 +118,4 @@ def watched(logs: Mapping[str, Path], advance: Advance) -> Iterator[Callable[[st
 
 def _share(steps: Mapping[str, Step]) -> float:
     """What is done of visits under way, in visits."""
-    return sum((step.number - 1) / step.of for step in steps.values())
+    return sum(step.share for step in steps.values())

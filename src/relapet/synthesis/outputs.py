@@ -20,6 +20,15 @@ from relapet.types import Affine, Json, Volume
 
 _DESCRIPTIONS = ("synth", "synthstd", "synthsamples")
 """desc- of all that is written of a visit and tracer."""
+_COLUMNS: Json = {
+    "index": {"Description": "Label of the region in the atlas (Desikan-Killiany and FreeSurfer's subcortical labels); "
+              "n/a for the composite"},
+    "name": {"LongName": "Region"},
+    "mean": {"Description": "Mean of the expected map within the region, whatever the brain mask says"},
+    "sd": {"Description": "Standard deviation of the region's mean over the samples; n/a for one sample"},
+    "volume": {"Description": "Volume of the region on this grid", "Units": "mm^3"},
+}  # fmt: skip
+"""What the JSON beside a table says of the columns that every table has."""
 
 
 class AddIntervals(Protocol):
@@ -78,14 +87,23 @@ def write_synthesis(
     columns: Json = {}
     if intervals is not None:
         table, columns = intervals.add(synthesis, table)
-    tables = {"synth": (table, {**origin, **columns})}
+    tables = {"synth": (table, {**origin, **_described(table, sidecar["Measure"]), **columns})}
     if len(synthesis.samples) > 1:
-        tables["synthsamples"] = (samples, origin)
+        tables["synthsamples"] = (samples, {**origin, **_described(samples, sidecar["Measure"])})
     for desc, (rows, about) in tables.items():
         path = visit.voi_table(out, tracer, desc, place.space)
         write_table(path, rows, about, "%.6g")
-        written |= {path, sidecar_path(path)} if about else {path}
+        written |= {path, sidecar_path(path)}
     return written
+
+
+def _described(table: pd.DataFrame, measure: str) -> Json:
+    """What each of a table's columns is, those of intervals aside; ``measure`` is what the map holds."""
+    unit = {"Units": "SUVr" if measure == "SUVR" else "arbitrary"}
+    told: Json = {name: about for name, about in _COLUMNS.items() if name in table.columns}
+    told |= {name: told[name] | unit for name in ("mean", "sd") if name in told}
+    samples = [name for name in table.columns if str(name).startswith("sample-")]
+    return told | {name: {"Description": f"Mean of {name} within the region", **unit} for name in samples}
 
 
 def remove_stale(out: Path, visit: Visit, tracer: TracerSpec, written: Collection[Path]) -> None:

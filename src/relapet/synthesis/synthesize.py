@@ -20,6 +20,7 @@ from relapet.imaging.bids import (
     write_image,
 )
 from relapet.imaging.derivatives import MniImages, WayBack, find_mni_images, find_way_back
+from relapet.imaging.descriptions import read_description
 from relapet.imaging.grid import SPACE
 from relapet.imaging.nifti import load_volume, open_image, read_voxels
 from relapet.imaging.template_space import bring_to_grid
@@ -92,8 +93,8 @@ class Request:
         unknown = [space for space in self.spaces if space not in OUTPUT_SPACES]
         if unknown or not self.spaces:
             raise InputError(
-                f"--output-space {' '.join(unknown)} is not known; give one or both of {', '.join(OUTPUT_SPACES)}"
-                f"{meant(unknown[0], OUTPUT_SPACES) if unknown else ''}."
+                f"--output-space {' '.join(unknown)} is not known; give one or both of {', '.join(OUTPUT_SPACES)} (the "
+                f"T1w's own grid){meant(unknown[0], OUTPUT_SPACES) if unknown else ''}."
             )
 
 
@@ -107,6 +108,7 @@ def synthesize_dataset(
     messages = messages or Silent()
     visits = choose_visits(find_visits(source), _participants(request, synthesizer), source, request.sessions)
     refuse_inside(out, source)
+    _refuse_raw(source, visits)
     require_folder_of_model(out, synthesizer)
     if synthesizer.most_steps is not None and request.sample.steps > synthesizer.most_steps:
         raise InputError(
@@ -154,6 +156,22 @@ def _participants(request: Request, synthesizer: Synthesizer) -> Sequence[str] |
             f"{synthesizer.run.manifest} names no {request.split} participant under split; name participants instead."
         )
     return participants
+
+
+def _refuse_raw(source: Path, visits: Sequence[Visit]) -> None:
+    """Refuse a raw data set as a whole, rather than say of each visit that it has no image in an MNI space."""
+    if read_description(source).get("DatasetType", "raw") != "raw":
+        return
+    for visit in visits:
+        try:
+            find_mni_images(source, visit)
+        except SubjectError:
+            continue
+        return
+    raise InputError(
+        f"{source} holds raw scans, none in an MNI space (space-MNI...); run relapet preprocess on it and give "
+        "what that writes."
+    )
 
 
 def _check_native(source: Path, visits: Sequence[Visit]) -> None:

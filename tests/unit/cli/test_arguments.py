@@ -15,6 +15,7 @@ from relapet import api
 from relapet.cli import app, main
 from relapet.cli.command import exit_for_failures, spread
 from relapet.cli.words import option_words
+from relapet.info import TOPICS
 from relapet.synthesis.synthesize import Outcome
 
 COMMANDS: dict[str, Any] = typer.main.get_command(app).commands  # type: ignore[attr-defined]
@@ -239,3 +240,33 @@ def test_a_wrong_path_is_told_before_torch_or_any_other_heavy_package_is_importe
         [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False
     )
     assert done.stdout.strip() == "[] True", done.stderr
+
+
+@pytest.mark.parametrize(
+    ("command", "parameter", "names"),
+    [
+        ("preprocess", "level", {"participant"}),
+        ("preprocess", "grid", {"1mm", "3mm"}),
+        ("simulate", "grid", {"1mm", "3mm"}),
+        ("synthesize", "level", {"participant"}),
+        ("synthesize", "model", {"simulated"}),
+        ("synthesize", "output_space", {"MNI", "native"}),
+        ("synthesize", "tracer", {"pib", "tau"}),
+        ("info", "topic", set(TOPICS)),
+        ("train", "preset", {"fast", "linear"}),
+    ],
+)
+def test_words_that_are_known_are_completed(command: str, parameter: str, names: set[str]) -> None:
+    given = next(p for p in COMMANDS[command].params if p.name == parameter)
+    context = COMMANDS[command].make_context(command, [], resilient_parsing=True)
+    assert names <= {item.value for item in given.shell_complete(context, "")}
+    first = min(names)
+    assert [item.value for item in given.shell_complete(context, first)] == [first]
+
+
+@pytest.mark.parametrize("command", ["preprocess", "synthesize"])
+def test_a_forgotten_level_is_told_as_the_word_to_type(
+    command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([command, "a", "b"]) == 2
+    assert "Missing argument LEVEL: the word participant" in capsys.readouterr().err

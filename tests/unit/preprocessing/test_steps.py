@@ -38,6 +38,15 @@ def test_there_is_a_step_for_every_image() -> None:
     assert count_steps(RawVisit(Visit("01"), Path("raw"), Path("t1w"), Path("flair"), pet)) == 7
 
 
+def test_a_step_counts_by_the_time_that_it_takes() -> None:
+    shares = [Step(number, 6, "").share for number in range(1, 7)]
+    assert shares[0] == 0
+    assert shares == sorted(shares)
+    assert shares[2] < 0.1 < 0.7 < shares[3]  # the registration to the template is most of it
+    assert shares[5] < 1
+    assert Step(3, 3, "").share < 0.1
+
+
 def test_steps_are_shown_as_they_begin_and_visits_as_they_end(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr(steps, "_LOOK_SECONDS", 0.01)
     logs = {name: VisitLog(tmp_path / f"{name}.log", 4) for name in ("sub-01", "sub-02")}
@@ -56,7 +65,7 @@ def test_steps_are_shown_as_they_begin_and_visits_as_they_end(tmp_path: Path, mo
         logs["sub-01"].begin("correcting the bias field")
         logs["sub-02"].begin("finding the brain")
         wait_for("sub-01: correcting the bias field (2 of 4); sub-02: finding the brain (1 of 4)")
-        assert shown[-1][0] == 0.25
+        assert shown[-1][0] == Step(2, 4, "").share
         finish("sub-01", "sub-01 is done")
         assert (1.0, "sub-01 is done") in shown
         wait_for("sub-02: finding the brain (1 of 4)")

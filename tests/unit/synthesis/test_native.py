@@ -13,6 +13,7 @@ from scipy import ndimage
 
 from relapet.api import synthesize
 from relapet.cli import main
+from relapet.errors import InputError
 from relapet.evaluation.uncertainty.conformal import load_calibration
 from relapet.imaging import transforms
 from relapet.imaging.bids import NATIVE_SPACE, Visit
@@ -123,6 +124,17 @@ def test_the_native_table_has_what_the_other_has(native_source: Path, tiny_run: 
     assert list(native.columns) == list(template.columns)
     assert list(native.columns[-2:]) == ["low", "high"]
     np.testing.assert_allclose(native["high"] - native["mean"], 0.1, atol=1e-5)
+    for desc, told in (("synth", {"mean", "sd"}), ("synthsamples", {"sample-0", "sample-1"})):
+        path = VISIT.voi_table(tmp_path / "out", TAU, desc)
+        about = json.loads(path.with_suffix(".json").read_text())
+        columns = set(pd.read_csv(path, sep="\t").columns) - {
+            "low",
+            "high",
+        }  # of these the interval's maker tells
+        assert columns <= set(about)
+        assert {
+            name for name in about if isinstance(about[name], dict) and about[name].get("Units") == "SUVr"
+        } == told
     assert [json.loads(path.with_suffix(".json").read_text())["IntervalLevel"] for path in paths] == [
         0.8,
         0.8,
@@ -241,3 +253,16 @@ def test_an_unknown_output_space_is_refused(
     arguments = ["synthesize", str(toy), str(tmp_path / "out"), "participant", "--model", str(tiny_run)]
     assert main([*arguments, "--output-space", "fsaverage"]) == 2
     assert "fsaverage" in capsys.readouterr().err
+
+
+def test_raw_scans_are_refused_as_a_whole(tiny_run: Path, tmp_path: Path) -> None:
+    raw = tmp_path / "raw"
+    for label in ("01", "02"):
+        anat = raw / f"sub-{label}" / "anat"
+        anat.mkdir(parents=True)
+        (anat / f"sub-{label}_T1w.nii.gz").touch()
+    with pytest.raises(InputError, match=r"raw holds raw scans, none in an MNI space .* relapet preprocess"):
+        synthesize(raw, tmp_path / "out", tiny_run)
+    assert not (tmp_path / "out").exists()
+    (raw / "dataset_description.json").write_text('{"DatasetType": "derivative"}')
+    assert set(synthesize(raw, tmp_path / "out", tiny_run, report=False).failed) == {"sub-01", "sub-02"}

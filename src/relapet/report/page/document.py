@@ -32,9 +32,9 @@ from relapet.version import VERSION
 
 _ASSETS = files("relapet.report.page") / "assets"
 VIEWER_TOLD = (
-    "MRI with PET over it; drag or scroll to move, or use the sliders. To keep the page small its volumes are in 255 "
-    "steps and in voxels of 2 mm or more, and PET more than 8 mm from the brain is left out: take numbers from the "
-    "tables."
+    "MRI with PET over it; drag or scroll to move, or use the sliders or, on the picture, the arrow keys, Page Up and "
+    "Page Down. To keep the page small its volumes are in 255 steps and in voxels of 2 mm or more, and PET more than "
+    "8 mm from the brain is left out: take numbers from the tables."
 )
 
 
@@ -69,8 +69,9 @@ def from_markdown(text: str) -> Markup:
 
 
 def shown_number(value: float) -> str:
-    """A number for a reader, with a minus sign; n/a for NaN."""
-    return minus(number(value))
+    """A number for a column of such: always three digits, so that they line up, with a minus sign; n/a for NaN."""
+    text = number(value)
+    return minus(f"{value:#.3g}" if text not in ("n/a", "0") and abs(value) < 10 else text)
 
 
 def brief_number(value: float) -> str:

@@ -35,7 +35,7 @@ def write_synthesis_page(
     maps = {visit: list(_maps(tree, visit)) for visit in find_visits(tree)}
     first = next((sidecar for paths in maps.values() for path in paths if (sidecar := _read(path))), {})
     cohort = Cohort(
-        f"Synthetic PET by {model.get('Name', 'an unknown model')}",
+        f"Synthetic PET by {'the model ' + str(model['Name']) if 'Name' in model else 'an unknown model'}",
         [visit for visit, paths in maps.items() if paths],
         _source(tree, description),
         {"": tree},

@@ -18,7 +18,7 @@ from relapet.evaluation.config import EvaluationConfig
 from relapet.imaging.bids import Visit
 from relapet.report.page import PAGE, cohort
 from relapet.report.page.any import write_page_of
-from relapet.report.page.document import brief_number, from_markdown
+from relapet.report.page.document import brief_number, from_markdown, shown_number
 from relapet.report.page.evaluation import write_evaluation_page
 from relapet.report.page.run import write_run_page
 from relapet.report.page.synthesis import write_synthesis_page
@@ -82,7 +82,7 @@ def test_the_words_of_files_stay_text(tree: Path) -> None:
     describe(tree, RelapetModel=model_of(tree) | {"Name": HOSTILE, "TrainedOn": "simulated"})
     write_synthesis_page(tree, tree / PAGE, command=f"relapet synthesize {HOSTILE}")
     page = check_page(tree / PAGE)
-    assert f"Synthetic PET by {HOSTILE}" in page.said
+    assert f"Synthetic PET by the model {HOSTILE}" in page.said
     assert f"relapet synthesize {HOSTILE}" in page.said
     assert "The model learned from simulated people, not from patients" in page.said
     assert len(page.of("script")) == 3
@@ -286,3 +286,5 @@ def test_markdown_of_others_forms_no_tag() -> None:
 
 def test_numbers_in_few_characters() -> None:
     assert [brief_number(value) for value in (1.234, -12.34, float("nan"))] == ["1.23", "−12.3", "n/a"]
+    values = (1.0, 1.3, -0.1, 0.9996, 0.0, 12.3, float("nan"))
+    assert [shown_number(v) for v in values] == ["1.00", "1.30", "−0.100", "1.00", "0", "12.30", "n/a"]

@@ -125,6 +125,16 @@ async function startViewer(section) {
   for (const axis of axes) {
     part(axis).addEventListener("input", () => { moveTo(axes.map((name) => Number(part(name).value))); });
   }
+  const keys = {
+    ArrowLeft: ["x", -1], ArrowRight: ["x", 1], ArrowDown: ["y", -1], ArrowUp: ["y", 1], PageDown: ["z", -1], PageUp: ["z", 1],
+  };
+  part("canvas").addEventListener("keydown", (event) => {
+    const [axis, step] = keys[event.key] ?? [];
+    if (!axis || event.ctrlKey || event.metaKey || event.altKey) return;
+    event.preventDefault();
+    part(axis).value = String(Number(part(axis).value) + step);
+    moveTo(axes.map((name) => Number(part(name).value)));
+  });
   await show();
 }
 
