@@ -62,13 +62,11 @@ class CycleganConfig(MethodConfig):
 
 @dataclass(frozen=True)
 class _Side:
-    """PET or MRI: measured, made from the other side, made there and back, and what the critic is shown of the past."""
+    """PET or MRI: measured, made from the other side, and made there and back."""
 
     real: Tensor
     fake: Tensor
     back: Tensor
-    past: Tensor
-    past_tracer: Tensor
 
 
 @dataclass(frozen=True)
@@ -76,6 +74,7 @@ class _Step:
     batch: Batch
     pet: _Side
     mri: _Side
+    draws: Draws
 
 
 class Cyclegan(FramedMethod):
@@ -109,18 +108,13 @@ class Cyclegan(FramedMethod):
         ]  # fmt: skip
 
     def forward(self, batch: Batch, draws: Draws, step: int) -> _Step:
-        """There and back from both sides, and exchange fakes with the pools."""
+        """There and back from both sides."""
         condition, tracer = batch.condition, batch.condition.tracer
         fake_pet, fake_mri = self._to_pet(condition), self.networks["back"](batch.pet, tracer)
         back_mri = self.networks["back"](fake_pet, tracer)
         back_pet = self._to_pet(Condition(fake_mri, condition.prior, tracer))
-        past_pet = self.pools["pet"].exchange(fake_pet.detach(), tracer, draws)
-        past_mri = self.pools["mri"].exchange(fake_mri.detach(), tracer, draws)
-        return _Step(
-            batch,
-            _Side(batch.pet, fake_pet, back_pet, *past_pet),
-            _Side(condition.mri, fake_mri, back_mri, *past_mri),
-        )
+        pet, mri = _Side(batch.pet, fake_pet, back_pet), _Side(condition.mri, fake_mri, back_mri)
+        return _Step(batch, pet, mri, draws)
 
     def _to_pet(self, condition: Condition) -> Tensor:
         return self.frame.free(in_one_call(self.networks["generator"], condition), condition)
@@ -134,8 +128,10 @@ class Cyclegan(FramedMethod):
         """Half of each critic's loss, on fakes of the present and the past."""
         losses = {}
         for name, side in (("pet", step.pet), ("mri", step.mri)):
-            real = self._judge(name, side.real, step.batch.condition.tracer)
-            fake = self._judge(name, side.past, side.past_tracer)
+            tracer = step.batch.condition.tracer
+            real = self._judge(name, side.real, tracer)
+            # Here, since a step's `forward` may run more than once: each batch is exchanged once.
+            fake = self._judge(name, *self.pools[name].exchange(side.fake.detach(), tracer, step.draws))
             losses[name] = self.loss.discriminator(real_logits=real, fake_logits=fake) / 2
         return {"total": losses["pet"] + losses["mri"], **losses}
 

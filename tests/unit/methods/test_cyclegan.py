@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -92,9 +93,15 @@ def test_a_pool_goes_on_where_it_was_and_refuses_what_is_too_much() -> None:
 def test_a_cycle_that_closes_costs_nothing() -> None:
     method, b = made(), batch()
     step = method.forward(b, draws(), 0)
-    closed = type(step)(
-        b,
-        type(step.pet)(b.pet, step.pet.fake, b.pet, step.pet.past, step.pet.past_tracer),
-        type(step.mri)(b.condition.mri, step.mri.fake, b.condition.mri, step.mri.past, step.mri.past_tracer),
-    )
+    closed = replace(step, pet=replace(step.pet, back=b.pet), mri=replace(step.mri, back=b.condition.mri))
     assert method.phases()[1].loss(closed)["cycle"] == 0
+
+
+def test_a_batch_enters_the_pools_once_however_often_it_is_predicted() -> None:
+    method, b = made(pool=50), batch()
+    critics, generators = method.phases()
+    for _ in critics, generators:  # as where gradients are accumulated
+        step = method.forward(b, draws(), 0)
+    critics.loss(step)
+    generators.loss(step)
+    assert [len(pool.volumes) for pool in method.pools.values()] == [len(b.pet)] * 2
