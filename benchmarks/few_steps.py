@@ -1,5 +1,6 @@
 """What do few sampling steps keep, and what does a critic buy? Single samples and sets of them against measured PET.
 
+    python benchmarks/few_steps.py                       # a look: the shipped model, eight people simulated first
     python benchmarks/few_steps.py DERIVATIVE --run plain=RUN --run critic=OTHER --steps 1 2 4 --out TABLE
     python benchmarks/few_steps.py DERIVATIVE --run simulated=simulated --steps 1 2 4 10 50 --participants 40
 
@@ -15,6 +16,8 @@ from __future__ import annotations
 
 import argparse
 import multiprocessing
+import tempfile
+from collections.abc import Mapping
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -48,6 +51,7 @@ from relapet.imaging.nifti import load_volume
 from relapet.imaging.template import load_template
 from relapet.imaging.template_space import bring_to_grid
 from relapet.settings import changed
+from relapet.simulation.cohort import SimulationConfig, simulate_cohort
 from relapet.synthesis.synthesizer import Synthesizer
 from relapet.types import Labels, Mask, Volume
 
@@ -281,12 +285,24 @@ def report(rows: dict[tuple[str, int], dict[str, Found]], count: int) -> str:
     return "\n".join([notes, "", *parts])
 
 
+def draw_all(
+    derivative: Path, runs: Mapping[str, str], options: argparse.Namespace
+) -> dict[tuple[str, int], dict[str, Found]]:
+    """Every run at every number of steps, by name and steps, then by tracer."""
+    wanted = [(name, steps) for name in runs for steps in options.steps]
+    wanted += [(next(iter(runs)), steps) for steps in options.most]
+    one = Job(derivative, "", "", 0, options.count, options.participants, options.skip, options.device)
+    jobs = [replace(one, name=name, run=runs[name], steps=steps) for name, steps in wanted]
+    with ProcessPoolExecutor(options.jobs, multiprocessing.get_context("spawn")) as pool:
+        return dict(zip(wanted, pool.map(draw, jobs), strict=True))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("derivative", type=Path)
-    parser.add_argument("--run", action="append", required=True, metavar="NAME=RUN")
+    parser.add_argument("derivative", type=Path, nargs="?", help="default: a few people who are simulated")
+    parser.add_argument("--run", action="append", metavar="NAME=RUN", help="default: the shipped model")
     parser.add_argument("--steps", nargs="+", type=int, default=[1, 2, 4])
     parser.add_argument(
         "--most", type=int, nargs="*", default=[], help="further steps, of the first run alone"
@@ -298,25 +314,15 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
-    runs = dict(word.split("=", 1) for word in options.run)
-    wanted = [(name, steps) for name in runs for steps in options.steps]
-    wanted += [(next(iter(runs)), steps) for steps in options.most]
-    jobs = [
-        Job(
-            options.derivative,
-            name,
-            runs[name],
-            steps,
-            options.count,
-            options.participants,
-            options.skip,
-            options.device,
-        )
-        for name, steps in wanted
-    ]
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(options.jobs, context) as pool:
-        rows = dict(zip(wanted, pool.map(draw, jobs), strict=True))
+    runs = dict(word.split("=", 1) for word in options.run or ["simulated=simulated"])
+    with tempfile.TemporaryDirectory() as folder:
+        derivative = options.derivative
+        if derivative is None:
+            grid = Synthesizer.from_run(next(iter(runs.values()))).grid
+            derivative = simulate_cohort(
+                SimulationConfig(subjects=8, grid=grid, seed=1), Path(folder) / "cohort"
+            )
+        rows = draw_all(derivative, runs, options)
     text = report(rows, options.count)
     print(text)
     if options.out is not None:

@@ -1,5 +1,6 @@
 """How do time and memory grow with voxels, samples and participants? A table and a small plot.
 
+    python benchmarks/growth.py                                          # a look: two people simulated first
     python benchmarks/speed.py --grids 8mm 4mm 3mm 2.5mm 1mm --rows fast_mean fast_4 --out SPEED
     python benchmarks/growth.py DERIVATIVE --speed SPEED.tsv --out benchmarks/results/growth_cpu
 
@@ -26,6 +27,7 @@ from matplotlib.figure import Figure
 
 from relapet.imaging.derivatives import index_measured
 from relapet.imaging.grid import get_grid
+from relapet.simulation.cohort import SimulationConfig, simulate_cohort
 
 COLUMNS = ("what", "size", "seconds", "peak_gib")
 
@@ -124,23 +126,28 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("derivative", type=Path)
-    parser.add_argument("--speed", type=Path, required=True, help="table of benchmarks/speed.py")
+    parser.add_argument("derivative", type=Path, nargs="?", help="default: two people who are simulated")
+    parser.add_argument(
+        "--speed", type=Path, help="table of benchmarks/speed.py; without it voxels are left out"
+    )
     parser.add_argument("--model", default="simulated")
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--participants", type=int, nargs="+", default=[1, 4, 16, 32])
-    parser.add_argument("--samples", type=int, nargs="+", default=[2, 8, 32, 128])
-    parser.add_argument("--out", type=Path, required=True, help="OUT.md, OUT.tsv and OUT.png are written")
+    parser.add_argument("--participants", type=int, nargs="+", default=[1, 2])
+    parser.add_argument("--samples", type=int, nargs="+", default=[2, 8])
+    parser.add_argument("--out", type=Path, help="OUT.md, OUT.tsv and OUT.png are written")
     options = parser.parse_args()
-    rows = by_voxels(options.speed)
-    rows += by_command(
-        options.derivative, options.model, options.participants, options.samples, options.device
-    )
+    rows = [] if options.speed is None else by_voxels(options.speed)
+    with tempfile.TemporaryDirectory() as folder:
+        derivative = options.derivative
+        if derivative is None:
+            derivative = simulate_cohort(SimulationConfig(subjects=2, seed=1), Path(folder) / "cohort")
+        rows += by_command(derivative, options.model, options.participants, options.samples, options.device)
     table = pd.DataFrame(rows, columns=list(COLUMNS))
-    table.to_csv(options.out.with_suffix(".tsv"), sep="\t", index=False)
-    options.out.with_suffix(".md").write_text(markdown(table) + "\n", encoding="utf-8")
-    plot(table).savefig(options.out.with_suffix(".png"), dpi=120)
     print(markdown(table))
+    if options.out is not None:
+        table.to_csv(options.out.with_suffix(".tsv"), sep="\t", index=False)
+        options.out.with_suffix(".md").write_text(markdown(table) + "\n", encoding="utf-8")
+        plot(table).savefig(options.out.with_suffix(".png"), dpi=120)
 
 
 if __name__ == "__main__":
