@@ -1,7 +1,7 @@
 """One method with one seed: its cost, its training, its maps of the held-out people and their scores.
 
 Everything lies in the case's folder, and what is done is not done again: cost.json, run/, synthetic/, evaluation/,
-external/ and, when all is done, result.json. ``python -m relapet.benchmarking.case FOLDER PID`` does what the folder's
+external/ and, when all is done, result.json. ``python -m relapet.benchmarking FOLDER PID`` does what the folder's
 job.json says, and ends where the process PID does.
 """
 
@@ -199,7 +199,3 @@ def main(arguments: list[str]) -> int:
         print(plain_text(f"unexpected {type(error).__name__}: {error}"), file=sys.stderr)
         return 1
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

@@ -192,7 +192,7 @@ def _run_apart(
 def _start(folder: CaseFolder) -> subprocess.Popen[bytes]:
     # Equal seconds are those of one thread; a GPU is fed by as many as there are.
     threads = {} if on_gpu() else {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "relapet.benchmarking.case", str(folder.path), str(os.getpid())]
+    command = [sys.executable, "-m", "relapet.benchmarking", str(folder.path), str(os.getpid())]
     with folder.log.open("ab") as log:
         return subprocess.Popen(
             command, stdout=log, stderr=log, env=os.environ | threads | {"PYTHONSAFEPATH": "1"}
