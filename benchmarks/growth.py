@@ -24,6 +24,7 @@ from pathlib import Path
 
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, NullFormatter
 
 from relapet.imaging.derivatives import index_measured
 from relapet.imaging.grid import get_grid
@@ -115,8 +116,16 @@ def plot(table: pd.DataFrame) -> Figure:
         for what, rows in table[table["what"].str.startswith(kind)].groupby("what", sort=False):
             for row, (name, title) in enumerate((("seconds", "seconds"), ("peak_gib", "peak memory (GiB)"))):
                 axis = axes[row][column]
-                axis.loglog(rows["size"], rows[name], marker="o", label=str(what).partition(", ")[2])
-                axis.set(xlabel=kind, ylabel=title)
+                axis.plot(rows["size"], rows[name], marker="o", label=str(what).partition(", ")[2])
+                axis.set(xlabel=kind, ylabel=title, xscale="log", yscale="log" if row == 0 else "linear")
+                axis.xaxis.set_minor_formatter(NullFormatter())
+                if row == 0:
+                    axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+                    axis.yaxis.set_minor_formatter(NullFormatter())
+                else:
+                    axis.set_ylim(bottom=0, top=1.1 * max(axis.get_ylim()[1], rows[name].max()))
+                if rows["size"].max() < 1000:
+                    axis.set_xticks(list(rows["size"]), [str(size) for size in rows["size"]])
                 axis.grid(alpha=0.3, which="both")
                 axis.legend(fontsize="x-small")
     return figure
