@@ -27,7 +27,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from monai.networks.nets import DiffusionModelUNet, PatchDiscriminator
+from inference_speed.release import release_network
+from monai.networks.nets import PatchDiscriminator
 from torch.nn import functional
 
 from relapet.config import load_config
@@ -143,19 +144,7 @@ def time_release(shape: tuple[int, int, int], options: argparse.Namespace) -> di
 
 def release_step(shape: tuple[int, int, int], device: torch.device) -> Callable[[], None]:
     """One training step of both players on random volumes, batch 1."""
-    generator = DiffusionModelUNet(
-        spatial_dims=3,
-        in_channels=3,
-        out_channels=1,
-        channels=(16, 32, 64),
-        attention_levels=(False, False, True),
-        num_res_blocks=2,
-        num_head_channels=64,
-        norm_num_groups=8,
-        num_class_embeds=4,
-        with_conditioning=True,
-        cross_attention_dim=64,
-    ).to(device)
+    generator = release_network().to(device)
     critic = PatchDiscriminator(spatial_dims=3, channels=4, in_channels=1, out_channels=1, num_layers_d=2).to(
         device
     )

@@ -8,12 +8,12 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from monai.networks.nets import DiffusionModelUNet
 from monai.networks.schedulers import DDPMScheduler
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from inference_speed import made_up
+from inference_speed.release import release_network
 from relapet.data.volumes import suvr_to_model
 from relapet.hardware import has_fast_bfloat16
 from relapet.imaging.grid import Grid
@@ -82,20 +82,7 @@ def release(grid: Grid, device: torch.device, precision: str | None = None) -> W
     precision = precision or ("float16" if device.type == "cuda" else "float32")
 
     def build() -> nn.Module:
-        return DiffusionModelUNet(
-            spatial_dims=3,
-            in_channels=3,
-            out_channels=1,
-            channels=(16, 32, 64),
-            attention_levels=(False, False, True),
-            num_res_blocks=2,
-            num_head_channels=64,
-            norm_num_groups=8,
-            num_class_embeds=4,
-            with_conditioning=True,
-            cross_attention_dim=64,
-            use_flash_attention=True,
-        ).eval()
+        return release_network(flash=True).eval()
 
     def inputs(where: torch.device) -> tuple[Tensor, Tensor, Tensor]:
         return (

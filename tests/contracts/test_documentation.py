@@ -14,6 +14,7 @@ from types import ModuleType
 import pytest
 import typer.main
 
+from documented import documented_commands
 from relapet.cli import app
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -41,20 +42,6 @@ def test_the_page_of_commands_names_every_command(build: ModuleType) -> None:
     for command in app.registered_commands:
         assert command.callback is not None
         assert f"\n## {command.callback.__name__.replace('_', '-')}\n" in text
-
-
-def documented_commands() -> list[str]:
-    """Every relapet call on a line of its own in the documents and examples, and in the commands' own examples.
-
-    Not the outlines of a call, with [OPTION] in brackets or dots for what is left out.
-    """
-    documents = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "benchmarks").glob("*.md")]
-    texts = [path.read_text(encoding="utf-8") for path in sorted(documents)]
-    texts += [path.read_text(encoding="utf-8") for path in sorted((ROOT / "examples").glob("*.sh"))]
-    lines = [call for text in texts for call in re.findall(r"^ +(relapet [a-z].*)$", text, re.MULTILINE)]
-    commands = typer.main.get_command(app).commands.values()  # type: ignore[attr-defined]
-    lines += [call for command in commands for call in re.findall(r"`(relapet .*?)`", command.epilog or "")]
-    return sorted({call for call in lines if " [" not in call and "..." not in call})
 
 
 def test_calls_are_found_in_every_part_of_the_documents() -> None:

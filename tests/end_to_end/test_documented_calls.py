@@ -8,15 +8,12 @@ from __future__ import annotations
 import re
 import shlex
 import shutil
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "contracts"))
-from test_documentation import documented_commands
-
+from documented import documented_commands
 from relapet.cli import main
 
 pytestmark = pytest.mark.slow
