@@ -68,7 +68,8 @@ def measure_cost(config: RunConfig, derivatives: Path, run: RunFolder, shared: S
         return clock() - begun
 
     fit = shared.prior(run, whole.data, fit_prior) if whole.data.prior == "linear" else 0.0
-    give_prior(material, whole.data, run, Silent())
+    if material.training.prior is None:  # one that was fitted here has been given already
+        give_prior(material, whole.data, run, Silent())
     started = clock()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
