@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
+import torch
+from pydantic import BaseModel
 
 from contract_checks import (
     FACTS,
@@ -11,10 +15,12 @@ from contract_checks import (
     check_method_step,
     check_sample,
     made,
+    noise_items,
 )
 from relapet.methods import METHODS, build_method
-from relapet.methods.crps import Crps, CrpsConfig
 from relapet.methods.rela import Rela, RelaConfig
+from relapet.model.interface import Draws
+from relapet.training.loader import collate
 
 NAMES = list(METHODS)
 SHAPED = RelaConfig.model_validate(
@@ -28,7 +34,14 @@ SHAPED = RelaConfig.model_validate(
     }
 )
 """All that rela has beyond what is published, at once."""
+AT_ONCE = [name for name in NAMES if "tracers" in METHODS[name].Config.model_fields]
 TRAINED = [name for name in NAMES if made(METHODS[name]).phases()]
+
+
+def at_once(name: str) -> BaseModel:
+    """Small, with all tracers in a call."""
+    settings = {"tracers": "all", "generator": {"channels": (8, 8), "residual_blocks": 1}}
+    return METHODS[name].Config.model_validate(settings)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -53,11 +66,28 @@ def test_samples_keep_shape_and_range_and_depend_on_what_they_are_of(name: str) 
     check_sample(METHODS[name])
 
 
-def test_crps_with_all_tracers_at_once_steps_and_samples() -> None:
-    generator = {"channels": (8, 8), "residual_blocks": 1}
-    settings = CrpsConfig.model_validate({"tracers": "all", "generator": generator})
-    check_method_step(Crps, settings)
-    check_sample(Crps, settings)
+@pytest.mark.parametrize("name", AT_ONCE)
+def test_with_all_tracers_at_once_it_steps_and_samples(name: str) -> None:
+    settings = at_once(name)
+    check_method_step(METHODS[name], settings)
+    check_sample(METHODS[name], settings)
+
+
+@pytest.mark.parametrize("name", AT_ONCE)
+def test_what_stands_in_place_of_a_pet_that_is_missing_plays_no_part(name: str) -> None:
+    method = made(METHODS[name], at_once(name))
+    batch = collate([noise_items(together=True)[n] for n in (0, 2)])
+    assert batch.present.tolist() == [[True] * 3, [True, True, False]]
+    other = batch.pet.clone()
+    other[1, 2] = 0.3
+    for step in {phase.first_step for phase in method.phases()}:
+        found = []
+        for given in (batch, replace(batch, pet=other)):
+            draws = Draws(tuple(torch.Generator().manual_seed(n) for n in range(2)))
+            made_of = method.forward(given, draws, step)
+            found.append([phase.loss(made_of)["total"] for phase in method.phases() if phase.runs_at(step)])
+        assert found[0] == found[1]
+        assert all(loss.isfinite() for loss in found[0])
 
 
 def test_rela_in_shaped_noise_with_all_tracers_at_once_steps_and_samples() -> None:

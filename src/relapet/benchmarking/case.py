@@ -24,7 +24,7 @@ from relapet.errors import RelapetError
 from relapet.evaluation.config import EvaluationConfig
 from relapet.files import read_json, write_json
 from relapet.hardware import find_device
-from relapet.imaging.derivatives import index_measured
+from relapet.imaging.bids import index_derivative
 from relapet.messages import plain_text
 from relapet.model.samplers import SAMPLERS
 from relapet.processes import end_with
@@ -157,7 +157,7 @@ def _synthesize(folder: CaseFolder, derivatives: Path) -> float:
     """Synthesize the held-out participants; seconds a map, all its samples included."""
     started = clock()
     api.synthesize(derivatives, folder.synthetic, folder.run.path, split="test", report=False)
-    maps = sum(len(files.pet) for files in index_measured(folder.synthetic))
+    maps = sum(len(files.pet) for files in index_derivative(folder.synthetic, "synth"))
     return (clock() - started) / max(1, maps)
 
 

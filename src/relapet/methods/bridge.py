@@ -16,7 +16,6 @@ from typing import Literal
 
 from pydantic import Field
 from torch import Tensor
-from torch.nn import functional
 
 from relapet.model.denoising import Denoised, DenoisingConfig, DenoisingMethod
 from relapet.model.frame import Frame
@@ -78,4 +77,4 @@ class Bridge(DenoisingMethod):
 
     def losses(self, step: Denoised) -> Losses:
         """``|difference - (x_t - x_0)|^2``, mean over voxels."""
-        return {"total": functional.mse_loss(step.prediction, step.target)}
+        return {"total": step.squared()}

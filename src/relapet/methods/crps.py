@@ -91,7 +91,7 @@ class Crps(FramedMethod):
         """The score of voxels plus that of means over cubes, where a tracer is there."""
         batch = step.batch
         truth = self.frame.into(batch.pet, batch.condition)
-        present = batch.present[:, :, None, None, None].to(truth)
+        present = batch.weight()
         losses = {"voxels": weighted_mean(fair_crps(step.samples, truth, self.config.fairness), present)}
         brain = present * (batch.condition.mri > -1).any(dim=1, keepdim=True)
         for edge, cube in zip(self.config.cubes_mm, self.cubes, strict=True):

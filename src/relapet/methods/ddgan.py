@@ -19,8 +19,9 @@ from typing import Literal
 import torch
 from pydantic import Field
 from torch import Tensor, nn
-from torch.nn import functional
 
+from relapet.model.critic import Judge, critic_losses, generator_loss, singly, told_singly
+from relapet.model.denoising import where_present
 from relapet.model.diffusion import few_step_schedule
 from relapet.model.discriminator import Discriminator, DiscriminatorConfig
 from relapet.model.frame import Frame, FramedMethod
@@ -36,9 +37,10 @@ from relapet.model.interface import (
     OnStep,
     Phase,
     SampleSettings,
+    Targets,
     adam,
 )
-from relapet.model.losses import ADVERSARIAL_LOSSES, AdversarialKind, gradient_penalty
+from relapet.model.losses import ADVERSARIAL_LOSSES, AdversarialKind, weighted_mean
 from relapet.model.samplers import walk_of
 
 
@@ -47,6 +49,7 @@ class DdganConfig(MethodConfig):
 
     name: Literal["ddgan"] = Field("ddgan", description="the method")
     generator: GeneratorConfig = Field(GeneratorConfig(), description="the U-Net")
+    tracers: Targets = Field("one", description="tracers a call; one, or all: every one at once")
     discriminator: DiscriminatorConfig = Field(
         DiscriminatorConfig(timestep_conditioned=True), description="the critic, for training"
     )
@@ -91,12 +94,12 @@ class Ddgan(FramedMethod):
     deployed = ("generator",)
 
     def __init__(self, config: DdganConfig, facts: DataFacts) -> None:
-        self.config, self.frame = config, Frame(facts)
+        self.config, self.frame, self.targets = config, Frame(facts), config.tracers
         self.schedule = few_step_schedule(config.timesteps)
         self.loss = ADVERSARIAL_LOSSES[config.adversarial_loss]
         self.networks = nn.ModuleDict(
             {
-                "generator": Generator(config.generator, facts, latent=config.latent),
+                "generator": Generator(config.generator, facts, self.targets, latent=config.latent),
                 "discriminator": Discriminator(config.discriminator, facts, channels=2),
             }
         )
@@ -117,7 +120,8 @@ class Ddgan(FramedMethod):
         t = draws.integers(self.config.timesteps).to(like.device)
         x_0 = self.frame.into(batch.pet, condition)
         real = self.schedule.mix(x_0, draws.normal(like), t - 1)
-        x_t = self.schedule.onward(real, draws.normal(like), t)
+        noise = draws.normal(like)
+        x_t = where_present(batch, self.schedule.onward(real, noise, t), noise)
         clean = self._clean(x_t, t, condition, draws)
         fake = self.schedule.step(x_t, clean, t, t - 1, draws.normal(like))
         return _Step(batch, t, x_t, real, fake, clean, x_0)
@@ -127,30 +131,28 @@ class Ddgan(FramedMethod):
         clean: Tensor = self.networks["generator"](x_t, t, condition, z)
         return clean
 
-    def _judge(self, x_s: Tensor, step: _Step) -> Tensor:
-        both = torch.cat([x_s, step.x_t], dim=1)
-        logits: Tensor = self.networks["discriminator"](both, step.batch.condition, step.t)
-        return logits
+    def _judged(self, step: _Step) -> tuple[Tensor, Tensor, Judge]:
+        """x_{t-1} of generator and measured PET, one tracer a volume, and the critic, which sees x_t beside."""
+        kept, critic = step.batch.present, self.networks["discriminator"]
+        condition, t = told_singly(step.batch.condition, step.t, kept)
+        x_t = singly(step.x_t, kept)
+
+        def judge(x_s: Tensor) -> Tensor:
+            logits: Tensor = critic(torch.cat([x_s, x_t], dim=1), condition, t)
+            return logits
+
+        return singly(step.fake, kept), singly(step.real, kept), judge
 
     def _discriminator_loss(self, step: _Step) -> Losses:
         """The critic's loss with the penalty on measured volumes."""
-        penalised = self.config.penalty_weight > 0
-        real_input = step.real.detach().requires_grad_(penalised)
-        real, fake = self._judge(real_input, step), self._judge(step.fake.detach(), step)
-        losses = {"adversarial": self.loss.discriminator(real_logits=real, fake_logits=fake)}
-        total = losses["adversarial"]
-        if penalised:
-            losses["r1"] = gradient_penalty(real, real_input)
-            total = total + self.config.penalty_weight / 2 * losses["r1"]
-        return {"total": total, **losses}
+        fake, real, judge = self._judged(step)
+        return critic_losses(judge, self.loss, fake, real, self.config.penalty_weight, penalties=("r1",))
 
     def _generator_loss(self, step: _Step) -> Losses:
         """The generator's loss with the L1."""
-        fake = self._judge(step.fake, step)
-        with torch.no_grad():
-            real = self._judge(step.real, step)
-        adversarial = self.loss.generator(fake_logits=fake, real_logits=real)
-        image = functional.l1_loss(step.clean, step.x_0)
+        fake, real, judge = self._judged(step)
+        adversarial = generator_loss(judge, self.loss, fake, real)
+        image = weighted_mean((step.clean - step.x_0).abs(), step.batch.weight())
         total = adversarial + self.config.image_weight * image
         return {"total": total, "adversarial": adversarial, "image": image}
 

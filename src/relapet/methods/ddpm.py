@@ -10,7 +10,6 @@ from __future__ import annotations
 from typing import Literal
 
 from pydantic import Field
-from torch.nn import functional
 
 from relapet.model.denoising import Denoised, DenoisingMethod, DiffusionConfig
 from relapet.model.interface import DataFacts, Losses
@@ -32,4 +31,4 @@ class Ddpm(DenoisingMethod):
 
     def losses(self, step: Denoised) -> Losses:
         """``|prediction - target|^2``, mean over voxels."""
-        return {"total": functional.mse_loss(step.prediction, step.target)}
+        return {"total": step.squared()}

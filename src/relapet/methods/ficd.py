@@ -9,10 +9,10 @@ from __future__ import annotations
 from typing import Literal
 
 from pydantic import Field
-from torch.nn import functional
 
 from relapet.model.denoising import Denoised, DenoisingMethod, DiffusionConfig
 from relapet.model.interface import DataFacts, Losses
+from relapet.model.losses import weighted_mean
 
 
 class FicdConfig(DiffusionConfig):
@@ -33,6 +33,6 @@ class Ficd(DenoisingMethod):
 
     def losses(self, step: Denoised) -> Losses:
         """``|prediction - target|^2 + weight |x0_hat - PET|``, means over voxels."""
-        target = functional.mse_loss(step.prediction, step.target)
-        image = functional.l1_loss(step.x0_hat, step.batch.pet)
+        target = step.squared()
+        image = weighted_mean((step.x0_hat - step.batch.pet).abs(), step.batch.weight())
         return {"total": target + self.config.image_weight * image, "target": target, "image": image}

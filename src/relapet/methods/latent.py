@@ -9,6 +9,7 @@ which no noise is drawn, each channel in units of its own SD; what a decoder giv
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import torch
@@ -17,7 +18,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from relapet.model.autoencoder import Autoencoder, AutoencoderConfig, kl_divergence, padded
-from relapet.model.denoising import DiffusionConfig
+from relapet.model.critic import Judge, critic_losses, generator_loss, singly, told_singly
+from relapet.model.denoising import DiffusionConfig, where_present
 from relapet.model.discriminator import Discriminator, DiscriminatorConfig
 from relapet.model.frame import Frame, FramedMethod
 from relapet.model.generator import UNet, packed
@@ -31,7 +33,7 @@ from relapet.model.interface import (
     Phase,
     SampleSettings,
 )
-from relapet.model.losses import ADVERSARIAL_LOSSES, AdversarialKind, gradient_penalty, regional_error
+from relapet.model.losses import ADVERSARIAL_LOSSES, AdversarialKind, regional_error, weighted_mean
 from relapet.model.noise import REGION_MM
 from relapet.model.parametrisation import Prediction
 from relapet.model.samplers import walk_of
@@ -78,25 +80,28 @@ class _LatentUNet(UNet):
     """``forward(x_t, t, condition)``: the U-Net on the latent grid, to which the condition's voxels are packed."""
 
     def __init__(self, config: LatentConfig, facts: DataFacts) -> None:
-        halvings, latents = config.autoencoder.halvings, config.autoencoder.latent_channels
-        known = (2 + facts.prior) * 8**halvings
-        super().__init__(config.generator, latents + known, latents, facts.tracer_slots)
+        halvings, count = config.autoencoder.halvings, facts.tracers if config.tracers == "all" else 1
+        latents, known = count * config.autoencoder.latent_channels, (2 + count * facts.prior) * 8**halvings
+        self.embedded = config.tracers == "one"
+        super().__init__(
+            config.generator, latents + known, latents, facts.tracer_slots if self.embedded else None
+        )
         self.halvings = halvings
         own = len(config.generator.channels) - 1 + config.generator.packed
         self.multiple = 2 ** (halvings + own)
         """Of voxels: what every side is padded to."""
 
     def forward(self, x_t: Tensor, t: Tensor, condition: Condition) -> Tensor:
-        """See the class; ``x_t`` and the output are ``(B, C, x, y, z)``."""
+        """See the class; ``x_t`` and the output are ``(B, K C, x, y, z)``."""
         known = padded(condition.known(), self.multiple)
         for _ in range(self.halvings):
             known = packed(known)
-        return self.run((x_t, known), t, condition.tracer[:, 0])
+        return self.run((x_t, known), t, condition.tracer[:, 0] if self.embedded else None)
 
 
 @dataclass(frozen=True)
 class _Coded:
-    """One step of the autoencoder, in the coordinates of the frame."""
+    """One step of the autoencoder, in the coordinates of the frame: the PET that is there, one tracer a volume."""
 
     x: Tensor
     mu: Tensor
@@ -108,7 +113,7 @@ class _Coded:
 
 @dataclass(frozen=True)
 class _Denoised:
-    """One step of the diffusion; latents in units of their SD."""
+    """One step of the diffusion; latents in units of their SD, ``(B, K C, x, y, z)``."""
 
     batch: Batch
     latents: Tensor
@@ -128,6 +133,7 @@ class Latent(FramedMethod):
 
     def __init__(self, config: LatentConfig, facts: DataFacts) -> None:
         self.config, self.facts, self.frame, self.form = config, facts, Frame(facts), config.form()
+        self.targets, self.loss = config.tracers, ADVERSARIAL_LOSSES[config.adversarial_loss]
         self.autoencoder, self.generator = Autoencoder(config.autoencoder), _LatentUNet(config, facts)
         self.networks = nn.ModuleDict({"autoencoder": self.autoencoder, "generator": self.generator})
         if config.adversarial_weight > 0:
@@ -149,33 +155,47 @@ class Latent(FramedMethod):
 
     def forward(self, batch: Batch, draws: Draws, step: int) -> _Coded | _Denoised:
         """Code and decode a sample of the posterior; later, draw ``t`` and noise for its mean, and predict."""
-        x = self._voxels(batch.pet, batch.condition)
+        condition, there = batch.condition, batch.present
+        x = self._voxels(batch.pet, condition)
         if step < self.config.autoencoder_steps:
+            x = singly(x, there)
             mu, sigma = self.autoencoder.encode(x)
-            decoded = self.autoencoder.decode(mu + sigma * draws.normal(mu))
-            brain = (batch.condition.mri > -1).any(dim=1, keepdim=True).to(x)
-            return _Coded(x, mu, sigma, decoded, padded(brain, self.generator.multiple))
-        condition, form = batch.condition, self.form
+            noise = self._of_each(draws.normal(self.no_latents(condition)))[there.flatten()]
+            decoded = self.autoencoder.decode(mu + sigma * noise)
+            brain = (condition.mri > -1).any(dim=1, keepdim=True).to(x)
+            weight = singly(brain.expand(*there.shape, *brain.shape[2:]), there)
+            return _Coded(x, mu, sigma, decoded, padded(weight, self.generator.multiple))
+        form = self.form
         with torch.no_grad():
-            mean, sd = self.autoencoder.units()
-            latents = (self.autoencoder.encode(x)[0] - mean) / sd
+            latents = self._latents(x)
         t = draws.integers(self.config.timesteps).to(latents.device)
         eps = draws.normal(latents)
-        x_t = form.schedule.mix(latents, eps, t)
+        x_t = where_present(batch, form.schedule.mix(latents, eps, t), eps)
         prediction = form.predict(self.generator, x_t, t, condition)
         clean = form.clean(prediction, x_t, t, condition)
         target = form.target(latents, eps, t, condition)
         return _Denoised(batch, latents, target, prediction, clean, self._decoded(clean, condition), t)
+
+    def _of_each(self, latents: Tensor) -> Tensor:
+        """Latents of each tracer for itself: ``(B, K C, x, y, z)`` to ``(B K, C, x, y, z)``."""
+        return latents.reshape(-1, self.config.autoencoder.latent_channels, *latents.shape[2:])
+
+    def _latents(self, x: Tensor) -> Tensor:
+        """What is coded of padded volumes ``(B, K, X, Y, Z)``, in units of its SD, ``(B, K C, x, y, z)``."""
+        mean, sd = self.autoencoder.units()
+        mu, _ = self.autoencoder.encode(x.flatten(0, 1)[:, None])
+        return ((mu - mean) / sd).reshape(len(x), -1, *mu.shape[2:])
 
     def _voxels(self, pet: Tensor, condition: Condition) -> Tensor:
         """What is coded: the PET in the frame's coordinates, padded."""
         return padded(self.frame.into(pet, condition), self.generator.multiple)
 
     def _decoded(self, latents: Tensor, condition: Condition) -> Tensor:
-        """The PET in [-1, 1] of latents in units of their SD, ``(B, 1, X, Y, Z)``."""
+        """The PET in [-1, 1] of latents in units of their SD, ``(B, K, X, Y, Z)``."""
         mean, sd = self.autoencoder.units()
         x, y, z = condition.mri.shape[2:]
-        found = self.autoencoder.decode(mean + sd * latents)[:, :, :x, :y, :z]
+        decoded = self.autoencoder.decode(mean + sd * self._of_each(latents))
+        found = decoded.reshape(len(latents), -1, *decoded.shape[2:])[:, :, :x, :y, :z]
         return self.frame.out_of(found, condition)
 
     def _autoencoder_loss(self, step: _Coded) -> Losses:
@@ -197,56 +217,39 @@ class Latent(FramedMethod):
     def _generator_loss(self, step: _Denoised) -> Losses:
         """The squared error of the prediction, L_image and lambda L_adv."""
         c = self.config
+        weight = step.batch.weight()
+        of_latents = weight.repeat_interleave(c.autoencoder.latent_channels, dim=1)
         losses = {
-            "target": functional.mse_loss(step.prediction, step.target),
-            "image": functional.l1_loss(step.image, step.batch.pet),
+            "target": weighted_mean((step.prediction - step.target).square(), of_latents),
+            "image": weighted_mean((step.image - step.batch.pet).abs(), weight),
         }
         total = losses["target"] + c.image_weight * losses["image"]
         if "discriminator" in self.networks:
-            fake, real = self._judged(step)
-            fake_logits = self._judge(fake, step)
-            with torch.no_grad():
-                real_logits = self._judge(real, step)
-            loss = ADVERSARIAL_LOSSES[c.adversarial_loss].generator
-            losses["adversarial"] = loss(fake_logits=fake_logits, real_logits=real_logits)
+            fake, real, judge = self._judged(step)
+            losses["adversarial"] = generator_loss(judge, self.loss, fake, real)
             total = total + c.adversarial_weight * losses["adversarial"]
         return {"total": total, **losses}
 
     def _discriminator_loss(self, step: _Denoised) -> Losses:
         """L_D and gamma/2 (R1 + R2)."""
-        c = self.config
-        fake, real = (volumes.detach().requires_grad_() for volumes in self._judged(step))
-        fake_logits, real_logits = self._judge(fake, step), self._judge(real, step)
-        loss = ADVERSARIAL_LOSSES[c.adversarial_loss].discriminator
-        losses = {"adversarial": loss(real_logits=real_logits, fake_logits=fake_logits)}
-        total = losses["adversarial"]
-        if c.penalty_weight:
-            losses["r1"] = gradient_penalty(real_logits, real)
-            losses["r2"] = gradient_penalty(fake_logits, fake)
-            total = total + c.penalty_weight / 2 * (losses["r1"] + losses["r2"])
-        return {"total": total, **losses}
+        fake, real, judge = self._judged(step)
+        return critic_losses(judge, self.loss, fake, real, self.config.penalty_weight)
 
-    def _judged(self, step: _Denoised) -> tuple[Tensor, Tensor]:
-        """What was predicted, and what was measured."""
+    def _judged(self, step: _Denoised) -> tuple[Tensor, Tensor, Judge]:
+        """What was predicted and what was measured, one tracer a volume, and the critic."""
+        kept = step.batch.present
+        condition, t = told_singly(step.batch.condition, step.t, kept)
+        fake, real = singly(step.image, kept), singly(step.batch.pet, kept)
         if self.config.adversarial_on == "latent":
-            return step.clean, step.latents
-        return step.image, step.batch.pet
-
-    def _judge(self, volumes: Tensor, step: _Denoised) -> Tensor:
-        condition = step.batch.condition
-        if self.config.adversarial_on == "latent":
-            mri = functional.avg_pool3d(
-                padded(condition.mri, self.generator.multiple), 2**self.generator.halvings
-            )
+            fake, real = (self._of_each(volumes)[kept.flatten()] for volumes in (step.clean, step.latents))
+            mri = padded(condition.mri, self.generator.multiple)
+            mri = functional.avg_pool3d(mri, 2**self.generator.halvings)
             condition = Condition(mri, None, condition.tracer)
-        logits: Tensor = self.networks["discriminator"](volumes, condition, step.t)
-        return logits
+        return fake, real, partial(self.networks["discriminator"], condition=condition, t=t)
 
     def reconstruct(self, pet: Tensor, condition: Condition) -> Tensor:
-        """What the autoencoder leaves of a PET ``(B, 1, X, Y, Z)`` in [-1, 1]: the ceiling of samples."""
-        mean, sd = self.autoencoder.units()
-        mu, _ = self.autoencoder.encode(self._voxels(pet, condition))
-        return self._decoded((mu - mean) / sd, condition)
+        """What the autoencoder leaves of a PET ``(B, K, X, Y, Z)`` in [-1, 1]: the ceiling of samples."""
+        return self._decoded(self._latents(self._voxels(pet, condition)), condition)
 
     def sample(
         self, condition: Condition, settings: SampleSettings, draws: Draws, on_step: OnStep | None = None
@@ -265,7 +268,8 @@ class Latent(FramedMethod):
         return self._decoded(latents, condition)
 
     def no_latents(self, condition: Condition) -> Tensor:
-        """Zeros of the latents' shape."""
+        """Zeros of the latents' shape, ``(B, K C, x, y, z)``."""
         known, multiple = condition.mri, self.generator.multiple
         sides = [(side + (-side) % multiple) // 2**self.generator.halvings for side in known.shape[2:]]
-        return known.new_zeros((len(known), self.config.autoencoder.latent_channels, *sides))
+        volumes, count = condition.tracer.shape
+        return known.new_zeros((volumes, count * self.config.autoencoder.latent_channels, *sides))

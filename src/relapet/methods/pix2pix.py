@@ -8,13 +8,13 @@ tracer known to both. Its dropout, which the paper finds to leave next to no ran
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
-import torch
 from pydantic import Field
 from torch import Tensor, nn
-from torch.nn import functional
 
+from relapet.model.critic import Judge, critic_losses, generator_loss, singly, told_singly
 from relapet.model.discriminator import Discriminator, DiscriminatorConfig
 from relapet.model.frame import Frame, FramedMethod
 from relapet.model.generator import Generator, GeneratorConfig, at_start, in_one_call
@@ -29,9 +29,10 @@ from relapet.model.interface import (
     OnStep,
     Phase,
     SampleSettings,
+    Targets,
     adam,
 )
-from relapet.model.losses import ADVERSARIAL_LOSSES, AdversarialKind
+from relapet.model.losses import ADVERSARIAL_LOSSES, AdversarialKind, weighted_mean
 
 
 class Pix2pixConfig(MethodConfig):
@@ -39,6 +40,7 @@ class Pix2pixConfig(MethodConfig):
 
     name: Literal["pix2pix"] = Field("pix2pix", description="the method")
     generator: GeneratorConfig = Field(GeneratorConfig(), description="the U-Net")
+    tracers: Targets = Field("one", description="tracers a call; one, or all: every one at once")
     discriminator: DiscriminatorConfig = Field(DiscriminatorConfig(), description="the critic, for training")
     image_weight: float = Field(
         100.0, ge=0, description="lambda, weight of the L1 beside the adversarial term"
@@ -64,11 +66,11 @@ class Pix2pix(FramedMethod):
     deployed = ("generator",)
 
     def __init__(self, config: Pix2pixConfig, facts: DataFacts) -> None:
-        self.config, self.frame = config, Frame(facts)
+        self.config, self.frame, self.targets = config, Frame(facts), config.tracers
         self.loss = ADVERSARIAL_LOSSES[config.adversarial_loss]
         self.networks = nn.ModuleDict(
             {
-                "generator": Generator(config.generator, facts),
+                "generator": Generator(config.generator, facts, self.targets),
                 "discriminator": Discriminator(config.discriminator, facts),
             }
         )
@@ -92,22 +94,23 @@ class Pix2pix(FramedMethod):
 
     def _discriminator_loss(self, step: _Step) -> Losses:
         """Half of the critic's loss."""
-        real, fake = self._judge(step.batch.pet, step.batch), self._judge(step.fake.detach(), step.batch)
-        return {"total": self.loss.discriminator(real_logits=real, fake_logits=fake) / 2}
+        fake, real, judge = self._judged(step)
+        return {"total": critic_losses(judge, self.loss, fake, real)["total"] / 2}
 
     def _generator_loss(self, step: _Step) -> Losses:
         """L_cGAN + lambda L_L1."""
-        fake = self._judge(step.fake, step.batch)
-        with torch.no_grad():
-            real = self._judge(step.batch.pet, step.batch)
-        adversarial = self.loss.generator(fake_logits=fake, real_logits=real)
-        image = functional.l1_loss(step.fake, step.batch.pet)
+        fake, real, judge = self._judged(step)
+        adversarial = generator_loss(judge, self.loss, fake, real)
+        image = weighted_mean((step.fake - step.batch.pet).abs(), step.batch.weight())
         total = adversarial + self.config.image_weight * image
         return {"total": total, "adversarial": adversarial, "image": image}
 
-    def _judge(self, pet: Tensor, batch: Batch) -> Tensor:
-        logits: Tensor = self.networks["discriminator"](pet, batch.condition, at_start(pet))
-        return logits
+    def _judged(self, step: _Step) -> tuple[Tensor, Tensor, Judge]:
+        """Predicted and measured PET, one tracer a volume, and the critic."""
+        batch, kept = step.batch, step.batch.present
+        condition, t = told_singly(batch.condition, at_start(batch.pet), kept)
+        judge = partial(self.networks["discriminator"], condition=condition, t=t)
+        return singly(step.fake, kept), singly(batch.pet, kept), judge
 
     def sample(
         self, condition: Condition, settings: SampleSettings, draws: Draws, on_step: OnStep | None = None

@@ -12,7 +12,6 @@ from typing import Literal
 
 from pydantic import Field
 from torch import Tensor
-from torch.nn import functional
 
 from relapet.model.denoising import Denoised, DenoisingConfig, DenoisingMethod
 from relapet.model.interface import Condition, DataFacts, Losses
@@ -56,4 +55,4 @@ class RectifiedFlow(DenoisingMethod):
 
     def losses(self, step: Denoised) -> Losses:
         """``|v - (eps - x_0)|^2``, mean over voxels."""
-        return {"total": functional.mse_loss(step.prediction, step.target)}
+        return {"total": step.squared()}

@@ -13,9 +13,8 @@ from typing import Literal
 import torch
 from pydantic import Field
 from torch import Tensor, nn
-from torch.nn import functional
 
-from relapet.model.generator import Generator, GeneratorConfig
+from relapet.model.generator import Generator, GeneratorConfig, in_one_call
 from relapet.model.interface import (
     Batch,
     Condition,
@@ -27,12 +26,12 @@ from relapet.model.interface import (
     OnStep,
     Phase,
     SampleSettings,
+    Targets,
 )
+from relapet.model.losses import weighted_mean
 
-LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
-    "squared": functional.mse_loss,
-    "absolute": functional.l1_loss,
-}
+LOSSES: dict[str, Callable[[Tensor], Tensor]] = {"squared": torch.square, "absolute": torch.abs}
+"""Of an error."""
 
 
 class RegressionConfig(MethodConfig):
@@ -40,6 +39,7 @@ class RegressionConfig(MethodConfig):
 
     name: Literal["regression"] = Field("regression", description="the method")
     generator: GeneratorConfig = Field(GeneratorConfig(), description="the U-Net")
+    tracers: Targets = Field("one", description="tracers a call; one, or all: every one at once")
     loss: Literal["squared", "absolute"] = Field("squared", description="error that is minimised")
     residual_sd: float = Field(
         0.1,
@@ -63,8 +63,8 @@ class Regression(Method):
     deployed = ("generator",)
 
     def __init__(self, config: RegressionConfig, facts: DataFacts) -> None:
-        self.config = config
-        self.networks = nn.ModuleDict({"generator": Generator(config.generator, facts)})
+        self.config, self.targets = config, config.tracers
+        self.networks = nn.ModuleDict({"generator": Generator(config.generator, facts, self.targets)})
 
     def phases(self) -> list[Phase]:
         """One player."""
@@ -75,13 +75,12 @@ class Regression(Method):
         return _Step(batch, self._predict(batch.condition))
 
     def _predict(self, condition: Condition) -> Tensor:
-        nothing = condition.volumes()
-        t = torch.zeros(len(nothing), dtype=torch.int64, device=nothing.device)
-        output: Tensor = self.networks["generator"](nothing, t, condition)
+        output = in_one_call(self.networks["generator"], condition)
         return output if condition.prior is None else condition.prior + self.config.residual_sd * output
 
     def _loss(self, step: _Step) -> Losses:
-        return {"total": LOSSES[self.config.loss](step.prediction, step.batch.pet)}
+        error = LOSSES[self.config.loss](step.prediction - step.batch.pet)
+        return {"total": weighted_mean(error, step.batch.weight())}
 
     def sample(
         self, condition: Condition, settings: SampleSettings, draws: Draws, on_step: OnStep | None = None

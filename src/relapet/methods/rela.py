@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import torch
@@ -14,6 +15,14 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from relapet.model.centre import Centre, CentreFinder
+from relapet.model.critic import (
+    Judge,
+    critic_losses,
+    generator_loss,
+    nothing_to_judge,
+    singly,
+    told_singly,
+)
 from relapet.model.diffusion import scaled_linear_schedule
 from relapet.model.discriminator import Discriminator, DiscriminatorConfig
 from relapet.model.generator import Generator, GeneratorConfig
@@ -37,7 +46,6 @@ from relapet.model.losses import (
     AdversarialKind,
     PenaltyReduction,
     annealed,
-    gradient_penalty,
     regional_error,
     weighted_mean,
 )
@@ -175,6 +183,7 @@ class Rela(Method):
         )
         generator = Generator(config.generator, facts, self.targets, own=config.centred)
         self.networks = nn.ModuleDict({"generator": generator})
+        self.loss = ADVERSARIAL_LOSSES[config.adversarial_loss]
         if config.adversarial_weight > 0:
             self.networks["discriminator"] = Discriminator(config.discriminator, facts)
 
@@ -249,7 +258,7 @@ class Rela(Method):
 
     def _weight(self, batch: Batch) -> Tensor | None:
         """Voxels of tracers that are there; beside shaped noise, which is the brain's, those of the brain."""
-        present = batch.present[:, :, None, None, None].to(batch.pet)
+        present = batch.weight()
         if self.config.noise == "shaped":
             return present * (batch.condition.mri > -1).any(dim=1, keepdim=True)
         return present if self.targets == "all" else None
@@ -267,46 +276,29 @@ class Rela(Method):
             losses["regional"] = regional_error(error, step.weight, cube)
             total = total + c.regional_weight * losses["regional"]
         if "discriminator" in self.networks and step.number >= c.adversarial_start and step.judged.any():
-            fake, real, condition, t = self._judged(step)
-            critic = self.networks["discriminator"]
-            fake_logits = critic(fake, condition, t)
-            with torch.no_grad():
-                real_logits = critic(real, condition, t)
-            loss = ADVERSARIAL_LOSSES[c.adversarial_loss].generator
-            losses["adversarial"] = loss(fake_logits=fake_logits, real_logits=real_logits)
+            fake, real, judge = self._judged(step)
+            losses["adversarial"] = generator_loss(judge, self.loss, fake, real)
             total = total + c.adversarial_weight * losses["adversarial"]
         return {"total": total, **losses}
 
     def _discriminator_loss(self, step: _Step) -> Losses:
         """L_D = softplus(-(D(x_0) - D(x0_hat))) + gamma/2 (R1 + R2)."""
-        c, critic = self.config, self.networks["discriminator"]
+        c = self.config
         if not step.judged.any():
-            return {"total": sum(((p * 0).sum() for p in critic.parameters()), step.x0_hat.new_zeros(()))}
-        fake, real, condition, t = self._judged(step)
-        penalised = c.penalty_weight > 0
-        real_input = real.detach().requires_grad_(penalised)
-        fake_input = fake.detach().requires_grad_(penalised)
-        real_logits, fake_logits = critic(real_input, condition, t), critic(fake_input, condition, t)
-        loss = ADVERSARIAL_LOSSES[c.adversarial_loss].discriminator
-        losses = {"adversarial": loss(real_logits=real_logits, fake_logits=fake_logits)}
-        total = losses["adversarial"]
-        if penalised:
-            losses["r1"] = gradient_penalty(real_logits, real_input, c.penalty_reduction)
-            losses["r2"] = gradient_penalty(fake_logits, fake_input, c.penalty_reduction)
-            gamma = annealed(c.penalty_weight, step.number - c.adversarial_start, c.penalty_anneal_steps)
-            total = total + gamma / 2 * (losses["r1"] + losses["r2"])
-        return {"total": total, **losses}
+            return {"total": nothing_to_judge(self.networks["discriminator"])}
+        fake, real, judge = self._judged(step)
+        gamma = annealed(c.penalty_weight, step.number - c.adversarial_start, c.penalty_anneal_steps)
+        return critic_losses(judge, self.loss, fake, real, gamma, reduction=c.penalty_reduction)
 
-    def _judged(self, step: _Step) -> tuple[Tensor, Tensor, Condition, Tensor]:
-        """Predicted and measured PET, condition and timestep as the critic sees them: one tracer a volume.
+    def _judged(self, step: _Step) -> tuple[Tensor, Tensor, Judge]:
+        """Predicted and measured PET as the critic sees them, and the critic: one tracer a volume.
 
         Where nothing was shown the prediction is a mean, which is not to look like a PET.
         """
         batch, kept = step.batch, step.judged
-        fake, real = (self._looked_at(pet, batch.condition) for pet in (step.x0_hat, batch.pet))
-        volume = kept.nonzero()[:, 0]
-        condition = Condition(batch.condition.mri[volume], None, batch.condition.tracer[kept][:, None])
-        return fake[kept][:, None], real[kept][:, None], condition, step.t[volume]
+        fake, real = (singly(self._looked_at(pet, batch.condition), kept) for pet in (step.x0_hat, batch.pet))
+        condition, t = told_singly(batch.condition, step.t, kept)
+        return fake, real, partial(self.networks["discriminator"], condition=condition, t=t)
 
     def _looked_at(self, pet: Tensor, condition: Condition) -> Tensor:
         """Of a PET, what the critic is shown."""

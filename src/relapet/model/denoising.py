@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
+import torch
 from pydantic import Field
 from torch import Tensor, nn
 
@@ -25,7 +26,9 @@ from relapet.model.interface import (
     OnStep,
     Phase,
     SampleSettings,
+    Targets,
 )
+from relapet.model.losses import weighted_mean
 from relapet.model.parametrisation import Network, Prediction, Raw
 from relapet.model.samplers import walk_of
 
@@ -34,6 +37,7 @@ class DenoisingConfig(MethodConfig):
     """Settings that all of them have."""
 
     generator: GeneratorConfig = Field(GeneratorConfig(), description="the U-Net")
+    tracers: Targets = Field("one", description="tracers a call; one: as published; all: every one at once")
     timesteps: int = Field(1000, ge=2, le=100_000, description="T, the length of the walk")
 
     @property
@@ -87,6 +91,10 @@ class Denoised:
     x0_hat: Tensor
     """The clean PET that the prediction stands for, in [-1, 1]."""
 
+    def squared(self) -> Tensor:
+        """``|prediction - target|^2``, mean over voxels of the PET that is there."""
+        return weighted_mean((self.prediction - self.target).square(), self.batch.weight())
+
 
 class DenoisingMethod(FramedMethod):
     """One U-Net that denoises; a method says by which form, in which frame, and what its `losses` are."""
@@ -97,7 +105,8 @@ class DenoisingMethod(FramedMethod):
         self, config: DenoisingConfig, facts: DataFacts, form: Form, frame: Frame | None = None
     ) -> None:
         self.config, self.form, self.frame = config, form, frame or Frame(facts)
-        self.networks = nn.ModuleDict({"generator": Generator(config.generator, facts)})
+        self.targets = config.tracers
+        self.networks = nn.ModuleDict({"generator": Generator(config.generator, facts, self.targets)})
 
     def losses(self, step: Denoised) -> Losses:
         """What training minimises."""
@@ -113,7 +122,7 @@ class DenoisingMethod(FramedMethod):
         t = draws.integers(self.config.timesteps).to(batch.pet.device)
         eps = draws.normal(condition.volumes())
         x_0 = self.frame.into(batch.pet, condition)
-        x_t = form.schedule.mix(x_0, eps, t)
+        x_t = where_present(batch, form.schedule.mix(x_0, eps, t), eps)
         prediction = form.predict(self.networks["generator"], x_t, t, condition)
         x0_hat = self.frame.out_of(form.clean(prediction, x_t, t, condition), condition)
         return Denoised(batch, form.target(x_0, eps, t, condition), prediction, x0_hat)
@@ -133,3 +142,12 @@ class DenoisingMethod(FramedMethod):
 
         x_0 = walk_of(settings)(denoise, form.schedule, fresh, settings.steps, on_step)
         return self.frame.out_of(x_0, condition)
+
+
+def where_present(batch: Batch, x_t: Tensor, noise: Tensor) -> Tensor:
+    """What a network is shown: noise alone in place of a tracer that the visit lacks, whose PET stands at -1.
+
+    Volumes are ``(B, K C, ...)``, C to a tracer.
+    """
+    there = batch.present.repeat_interleave(x_t.shape[1] // batch.present.shape[1], dim=1)
+    return torch.where(there[:, :, None, None, None], x_t, noise)

@@ -92,6 +92,10 @@ class Batch:
     names: tuple[str, ...] = ()
     """Visit and tracers of each volume, for messages."""
 
+    def weight(self) -> Tensor:
+        """Of voxels in a loss: 1 where the PET is there, ``(B, K, 1, 1, 1)``."""
+        return self.present[:, :, None, None, None].to(self.pet)
+
     def to(self, device: torch.device) -> Batch:
         """The same batch on another device."""
         return replace(

@@ -196,7 +196,8 @@ def test_the_critic_judges_each_measured_tracer_by_itself() -> None:
     method, b = make(adversarial_weight=1.0), batch(LACKING)
     judged: list[tuple[Tensor, Condition, Tensor]] = []
     method.networks["discriminator"].register_forward_pre_hook(
-        lambda network, arguments: judged.append(arguments)
+        lambda network, volumes, told: judged.append((*volumes, told["condition"], told["t"])),
+        with_kwargs=True,
     )
     shared = method.forward(b, draws(), step=0)
     critic, generator = method.phases()
@@ -220,7 +221,8 @@ def test_a_mean_is_not_judged() -> None:
     for seed in range(0, 40, 2):
         shared = method.forward(b, draws(seed), step=0)
         shown = shared.t < 999
-        fake, _, _, t = method._judged(shared)
+        fake, _, judge = method._judged(shared)
+        t = judge.keywords["t"]
         assert len(fake) == int((b.present & shown[:, None]).sum())
         assert (t < 999).all()
         counts.add(len(fake))
@@ -239,7 +241,7 @@ def test_a_mean_is_not_judged() -> None:
 
 def test_the_critic_can_be_shown_what_the_prior_leaves() -> None:
     method, b = make(adversarial_weight=1.0, adversarial_on="remainder"), batch()
-    fake, real, _, _ = method._judged(method.forward(b, draws(), step=0))
+    fake, real, _ = method._judged(method.forward(b, draws(), step=0))
     left = (b.pet - b.condition.prior).flatten(0, 1)
     scale = method.parametrisation.scale(b.condition).flatten()
     torch.testing.assert_close(real[:, 0], left / scale[:, None, None, None])
