@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import platform
-import re
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import torch
+
+from relapet.hardware import device_name
 
 _SIDE = {"cpu": 2048, "cuda": 8192}
 """Side of the square matrices."""
 _TRIES = 5
-_CPU_INFO = Path("/proc/cpuinfo")
 
 
 def synchronize(device: torch.device) -> None:
@@ -47,15 +45,7 @@ def matmul_rates(device: torch.device) -> dict[str, float]:
 
 def describe_machine(device: torch.device, rates: dict[str, float]) -> str:
     """Processor or card, torch, threads and rates in one sentence."""
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else _cpu_name()
+    name = device_name(device)
     threads = "" if device.type == "cuda" else f", {torch.get_num_threads()} threads"
     products = ", ".join(f"{rate / 1e12:.3g} in {precision}" for precision, rate in rates.items())
     return f"{name}{threads}, torch {torch.__version__}; matrix products of {_SIDE[device.type]}, TFLOP/s: {products}."
-
-
-def _cpu_name() -> str:
-    try:
-        found = re.search(r"^model name\s*:\s*(.+)$", _CPU_INFO.read_text(encoding="utf-8"), re.MULTILINE)
-    except OSError:
-        found = None
-    return found[1].strip() if found else platform.processor() or platform.machine()

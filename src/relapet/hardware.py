@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -71,6 +72,19 @@ def has_fast_bfloat16(device: torch.device | None = None) -> bool:
             getattr(torch.cpu, f"_is_{name}_supported", bool)() for name in ("avx512_bf16", "amx_tile")
         )
     return names_bfloat16(text)
+
+
+def device_name(device: torch.device) -> str:
+    """What a processor or card calls itself."""
+    if device.type == "cuda":
+        import torch
+
+        return torch.cuda.get_device_name(device)
+    try:
+        found = re.search(r"^model name\s*:\s*(.+)$", _CPU_INFO.read_text(encoding="utf-8"), re.MULTILINE)
+    except OSError:
+        found = None
+    return found.group(1).strip() if found else platform.machine()
 
 
 def names_bfloat16(cpuinfo: str) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ import torch
 
 from relapet import hardware
 from relapet.errors import InputError
-from relapet.hardware import find_device, has_fast_bfloat16, names_bfloat16
+from relapet.hardware import device_name, find_device, has_fast_bfloat16, names_bfloat16
 
 AVX2 = "flags\t\t: fpu vme sse4_2 avx avx2 bmi1 bmi2 sha_ni\n"
 
@@ -85,3 +86,11 @@ def test_a_cpu_beside_a_gpu_is_asked_for_its_own_instructions(
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: True)
     assert has_fast_bfloat16() is True
     assert has_fast_bfloat16(torch.device("cpu")) is False
+
+
+def test_a_processor_is_named_as_it_names_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hardware, "_CPU_INFO", tmp_path / "cpuinfo")
+    cpu = torch.device("cpu")
+    assert device_name(cpu) == platform.machine()  # no such file
+    (tmp_path / "cpuinfo").write_text("processor : 0\nmodel name\t: Some CPU @ 3 GHz \nmodel : 1\n")
+    assert device_name(cpu) == "Some CPU @ 3 GHz"

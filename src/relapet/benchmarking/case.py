@@ -23,7 +23,7 @@ from relapet.config import RunConfig
 from relapet.errors import RelapetError
 from relapet.evaluation.config import EvaluationConfig
 from relapet.files import read_json, write_json
-from relapet.hardware import find_device
+from relapet.hardware import device_name, find_device
 from relapet.imaging.bids import index_derivative
 from relapet.messages import plain_text
 from relapet.model.samplers import SAMPLERS
@@ -173,6 +173,7 @@ def _record(folder: CaseFolder, job: Job, cost: Cost, steps: int) -> dict[str, A
         "method": job.settings.method.name,
         "prior": job.settings.data.prior,
         "device": str(synthesizer.device),
+        "machine": device_name(synthesizer.device),
         "steps": steps if cost.step_seconds else 0,
         "volumes_seen": steps * volumes_a_step(job.settings, cost.tracers) if cost.step_seconds else 0,
         "step_seconds": cost.step_seconds,

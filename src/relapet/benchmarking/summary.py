@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,9 +13,10 @@ import numpy as np
 import pandas as pd
 
 from relapet.benchmarking.case import CaseFolder
-from relapet.benchmarking.tables import AGREEMENT, Comparison, Scored, compare, crps_of
+from relapet.benchmarking.further import further_lines
+from relapet.benchmarking.tables import AGREEMENT, COMPARED, CRPS, Comparison, Scored, compare
 from relapet.environment import environment, git_revision, now
-from relapet.evaluation.results import SUBJECT_METRICS, VOI_MAE, goodness
+from relapet.evaluation.results import VOI_MAE, goodness
 from relapet.evaluation.scores.image_metrics import METRICS
 from relapet.evaluation.statistics import Sampling
 from relapet.evaluation.tables import plain, rows_of, write_table
@@ -26,9 +26,9 @@ from relapet.report.text import number, safe, table, with_interval
 from relapet.version import VERSION
 
 ALPHA = 0.05
-MAIN = ("psnr", "ssim", VOI_MAE, *AGREEMENT, "crps", "spectrum_distance", "gradient_ratio")
+MAIN = ("psnr", "ssim", VOI_MAE, *AGREEMENT, CRPS, "spectrum_distance", "gradient_ratio")
 """Columns of the main tables."""
-MATRICES = ("psnr", VOI_MAE)
+MATRICES = ("psnr", VOI_MAE, CRPS)
 """Metrics of which every pair of methods is shown."""
 _FEW = ("psnr", VOI_MAE, "voi_r")
 """Scores of the tables that compare derivatives and seeds."""
@@ -38,7 +38,7 @@ _TITLES = {
     "voi_r": "VOI r",
     "voi_slope": "VOI slope",
     "voi_sd_ratio": "VOI SD ratio",
-    "crps": "VOI CRPS (SUVr)",
+    CRPS: "VOI CRPS (SUVr)",
 }
 _COST = (
     *(
@@ -106,38 +106,20 @@ def write_results(
 
 def _written(out: Path, scored: Sequence[Scored], sampling: Sampling) -> Comparison:
     found = compare(scored, sampling)
-    found = _with_crps(found, scored)
     tables = {
         "image_metrics": found.image,
         "voi": found.voi,
         "agreement": found.agreement,
         "tests": found.tests,
     }
-    for name, frame in (tables | {"means": found.means}).items():
+    for name, frame in (tables | {"means": found.means} | found.further).items():
         write_table(out / f"{name}.tsv", frame)
     return found
 
 
-def _with_crps(found: Comparison, scored: Sequence[Scored]) -> Comparison:
-    """With the samples' scores as rows of the means."""
-    values: dict[tuple[str, str], list[float]] = {}
-    for one in scored:
-        for tracer, value in crps_of(one.evaluation, one.name).items():
-            values.setdefault((tracer, one.name), []).append(value)
-    rows = [
-        {"tracer": tracer, "method": name, "metric": "crps", "n": 0, "estimate": float(np.mean(of_seeds)),
-         "low": math.nan, "high": math.nan, "seeds": len(of_seeds), "seed_low": min(of_seeds),
-         "seed_high": max(of_seeds)}
-        for (tracer, name), of_seeds in values.items()
-    ]  # fmt: skip
-    means = pd.concat([found.means, pd.DataFrame(rows)], ignore_index=True) if rows else found.means
-    return Comparison(found.results, found.image, found.voi, found.agreement, found.tests, means)
-
-
 def hardware(cost: pd.DataFrame) -> str:
     """What the cases ran on."""
-    devices = ", ".join(sorted(set(cost["device"])))
-    return f"{platform.machine()} {platform.system()}, {devices}"
+    return ", ".join(sorted(set(cost["machine"])))
 
 
 def to_markdown(content: Mapping[str, Any], parts: Mapping[str, Comparison]) -> str:
@@ -151,6 +133,11 @@ def to_markdown(content: Mapping[str, Any], parts: Mapping[str, Comparison]) -> 
             lines += [f"### {tracer.name}", "", *_main_table(found, tracer.name)]
             for metric in () if part else MATRICES:
                 lines += _matrix(found, tracer.name, metric)
+            lines += (
+                []
+                if part
+                else further_lines(found.further, found.agreement, tracer.name, found.results.methods)
+            )
     if len(parts) > 1:
         lines += _drop(parts[""].means, parts["external"].means)
     lines += _seeds(parts[""].means)
@@ -181,8 +168,8 @@ def _head(content: Mapping[str, Any]) -> list[str]:
         "method and the training mean by Wilcoxon's test over participants, Holm-corrected over all pairs "
         f"(p < {ALPHA}); columns without such a test have no bold. VOI r, slope and SD ratio: medians over VOIs, over "
         "participants; slope and SD ratio tell a map that is nearly the same for everyone, which can still gain PSNR. "
-        "CRPS: of the samples; of a method with one map it would be its absolute error. Ceilings know what no method "
-        "does.",
+        "CRPS: of the samples; of a method with one map its absolute error, which is what the score of one map comes "
+        "to. Ceilings know what no method does.",
         "",
     ]
     if not content["split_is_shared"]:
@@ -193,7 +180,7 @@ def _head(content: Mapping[str, Any]) -> list[str]:
 
 def _main_table(found: Comparison, tracer: str) -> list[str]:
     means = found.means[found.means["tracer"] == tracer].set_index(["method", "metric"])
-    best = {metric: _best(found, tracer, metric) for metric in SUBJECT_METRICS}
+    best = {metric: _best(found, tracer, metric) for metric in COMPARED}
     methods = [name for name in found.results.methods if (name, "psnr") in means.index]
     rows = []
     for name in methods:

@@ -8,7 +8,7 @@ several seeds' maps would be another method.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +23,16 @@ from relapet.evaluation.scores.agreement import bootstrap_r, pearson, row_median
 from relapet.evaluation.statistics import MIN_SUBJECTS, Floats, Sampling, bootstrap_mean, percentile_interval
 from relapet.evaluation.tables import read_table
 from relapet.evaluation.trees import CEILINGS, TRACER_MEAN
-from relapet.tracers import TracerSpec
+from relapet.tracers import TracerSpec, load_tracers
 
 BASELINES = (TRACER_MEAN, *CEILINGS)
 """What every evaluation scores beside the method."""
+CRPS = "crps"
+"""Of regional SUVr, mean over VOIs; of a method with one map its absolute error, which is what the score comes to."""
+COMPARED = (*SUBJECT_METRICS, CRPS)
+"""Scores of a person, of which every pair of methods is tested."""
+FURTHER = ("uncertainty_coverage", "uncertainty_crps", "positivity", "positivity_probability")
+"""Tables of an evaluation that are put together as they are."""
 AGREEMENT = ("voi_r", "voi_slope", "voi_sd_ratio")
 """Of regional SUVr over subjects, the median over VOIs; see `regional_agreement`."""
 
@@ -52,11 +58,13 @@ class Comparison:
     tests: pd.DataFrame
     means: pd.DataFrame
     """A row a tracer, method and metric: mean over subjects and seeds, its interval, lowest and highest seed."""
+    further: dict[str, pd.DataFrame]
+    """By name, the tables of `FURTHER` that the evaluations have, with the column seed."""
 
 
 def compare(scored: Sequence[Scored], sampling: Sampling) -> Comparison:
     """Put the evaluations together; raises InputError where a table cannot be read."""
-    evaluations = [(s, read_evaluation(s.evaluation, sampling)) for s in scored]
+    evaluations = [(s, _with_crps(read_evaluation(s.evaluation, sampling), s.evaluation)) for s in scored]
     chosen = list(_chosen(evaluations))
     names = list(dict.fromkeys(name for name, _, _ in chosen))
     order = [
@@ -65,7 +73,7 @@ def compare(scored: Sequence[Scored], sampling: Sampling) -> Comparison:
     ]
     metrics = pd.concat([_of(results.metrics, name, "method") for name, _, results in chosen])
     keys = ["tracer", "method", "subject"]
-    metrics = metrics.groupby(level=keys).mean().reindex(columns=list(SUBJECT_METRICS))
+    metrics = metrics.groupby(level=keys).mean().reindex(columns=list(COMPARED))
     seen: dict[str, Results] = {}
     for name, _, results in chosen:
         seen.setdefault(name, results)
@@ -79,9 +87,17 @@ def compare(scored: Sequence[Scored], sampling: Sampling) -> Comparison:
         image,
         _stacked((name, seed, found.voi) for name, seed, found in chosen),
         _stacked((name, seed, agreement_table(found)) for name, seed, found in chosen),
-        tests_table(results),
+        tests_table(results, COMPARED),
         means_table(results, chosen),
+        {name: table for name in FURTHER if (table := _further(scored, name)) is not None},
     )
+
+
+def _further(scored: Sequence[Scored], name: str) -> pd.DataFrame | None:
+    """One table of all evaluations that have it, each method's own rows."""
+    parts = ((s, s.evaluation / f"{name}.tsv") for s in scored)
+    there = [(s.name, s.seed, read_table(path)) for s, path in parts if path.is_file()]
+    return _stacked(there) if there else None
 
 
 Chosen = tuple[str, int, Results]
@@ -136,7 +152,7 @@ def means_table(results: Results, chosen: Sequence[Chosen]) -> pd.DataFrame:
     for tracer in results.tracers():
         for name in results.methods_of(tracer):
             of_seeds = [found for other, _, found in chosen if other == name]
-            for metric in SUBJECT_METRICS:
+            for metric in COMPARED:
                 values = results.by_subject(tracer.name, metric)[name].to_numpy()
                 mean = bootstrap_mean(values, count, seed)
                 single = [_seed_mean(found, tracer, name, metric) for found in of_seeds]
@@ -198,11 +214,21 @@ def _sd_ratio(real: Floats, synthetic: Floats) -> Floats:
     return np.asarray(synthetic.std(axis=0) / real.std(axis=0))
 
 
-def crps_of(evaluation: Path, name: str) -> dict[str, float]:
-    """Mean over VOIs of the samples' CRPS by tracer, SUVr; nothing for a method without samples."""
-    path = evaluation / "uncertainty_crps.tsv"
-    if not path.is_file():
-        return {}
-    table = read_table(path)
-    rows = table[(table["method"] == name) & (table["voi"] == "all")]
-    return {str(tracer): float(value) for tracer, value in zip(rows["tracer"], rows["crps"], strict=True)}
+def _with_crps(results: Results, evaluation: Path) -> Results:
+    """The results with each person's CRPS beside their metrics."""
+    voi, keys = results.voi, ["tracer", "method", "subject"]
+    error = (voi["synth_suvr"] - voi["real_suvr"]).abs()
+    error = error[_is_scored(voi)].groupby([voi[key] for key in keys]).mean()
+    metrics = results.metrics.assign(**{CRPS: error})
+    path = evaluation / "uncertainty_subjects.tsv"
+    if path.is_file():
+        of_samples = read_table(path, dtype={"subject": str}).set_index(keys)["crps"]
+        metrics[CRPS] = of_samples.reindex(metrics.index).fillna(metrics[CRPS])
+    return replace(results, metrics=metrics)
+
+
+def _is_scored(voi: pd.DataFrame) -> pd.Series[bool]:
+    """The regions over which samples are scored: VOIs, and the composite that a tracer's threshold is for."""
+    rules = {name: tracer.positivity for name, tracer in load_tracers().items()}
+    composites = {name: rule.composite for name, rule in rules.items() if rule is not None}
+    return (voi["kind"] == "voi") | (voi["voi"] == voi["tracer"].map(composites))

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from relapet.benchmarking.further import further_lines
 from relapet.benchmarking.summary import _best, _main_table, _matrix
 from relapet.benchmarking.tables import Comparison, Scored, compare
 from relapet.evaluation.scores.image_metrics import METRICS
@@ -120,3 +121,46 @@ def test_a_benchmarked_training_mean_is_not_counted_twice(tmp_path: Path) -> Non
     found = compare([Scored("one", 0, first), Scored("tracer_mean", 0, mean)], SAMPLING)
     assert found.results.methods == ["one", "tracer_mean"]
     assert len(found.image) == 2 * PEOPLE
+
+
+def write_doubt(folder: Path, method: str, crps: float) -> None:
+    """What an evaluation says of samples, each person's score 0.01 from the next."""
+    rows = [
+        {"subject": f"sub-{i:02d}", "tracer": "tau", "method": method, "n_samples": 8, "crps": crps + 0.01 * i,
+         "mae": 0.2, "sd": 0.1}
+        for i in range(PEOPLE)
+    ]  # fmt: skip
+    pd.DataFrame(rows).to_csv(folder / "uncertainty_subjects.tsv", sep="\t", index=False)
+    over = {"tracer": "tau", "method": method, "voi": "all", "n": PEOPLE, "n_samples": 8}
+    ends = {"ci_low": 0.7, "ci_high": 0.85}
+    pd.DataFrame([over | {"crps": crps, "mae": 0.2, "sd": 0.1} | ends]).to_csv(
+        folder / "uncertainty_crps.tsv", sep="\t", index=False
+    )
+    levels = [
+        over
+        | ends
+        | {"level": level, "coverage": 0.78, "attainable": min(level, 7 / 9), "interval": "samples"}
+        for level in (0.5, 0.8, 0.9)
+    ]
+    pd.DataFrame(levels).to_csv(folder / "uncertainty_coverage.tsv", sep="\t", index=False)
+
+
+def test_samples_are_scored_against_maps_by_their_crps(tmp_path: Path) -> None:
+    """A map's is its absolute error; here 0.6 of how far a person is from the mean."""
+    scored = []
+    for name, crps in (("draws", 0.001), ("map", None)):
+        folder = write_evaluation(tmp_path / name, {name: (30.0, 0.4), "tracer_mean": (24.0, 0.0)})
+        if crps is not None:
+            write_doubt(folder, name, crps)
+        scored.append(Scored(name, 0, folder))
+    found = compare(scored, SAMPLING)
+    assert mean_of(found, "draws", "crps")["estimate"] == pytest.approx(0.001 + 0.01 * (PEOPLE - 1) / 2)
+    error = mean_of(found, "map", "voi_mae")["estimate"]
+    assert mean_of(found, "map", "crps")["estimate"] == pytest.approx(error)
+    pair = found.tests[(found.tests["metric"] == "crps") & (found.tests["method_b"] == "map")]
+    assert pair["n"].item() == PEOPLE
+    lines = further_lines(found.further, found.agreement, "tau", found.results.methods)
+    row = next(line for line in lines if line.startswith("| draws | 8 |"))
+    cells = [cell.strip() for cell in row.split("|")]
+    assert cells[3:6] == ["0.78 [0.7, 0.85]", "0.78 [0.7, 0.85]", "n/a"]  # 8 samples cannot tell of 90 %
+    assert not further_lines({}, found.agreement, "pib", found.results.methods)

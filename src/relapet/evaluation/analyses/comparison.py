@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import combinations
 from typing import Any, TypedDict
 
@@ -49,7 +50,7 @@ class Difference(TypedDict):
 def run(material: Material) -> Findings:
     """The differences to `tracer_mean` go to each tracer's summary, where it was scored."""
     results = material.results
-    table = tests_table(results)
+    table = tests_table(results, SUBJECT_METRICS)
     differences = {}
     for tracer in results.tracers():
         methods = results.methods_of(tracer)
@@ -63,7 +64,7 @@ def run(material: Material) -> Findings:
     return Findings({"tests": table}, of_tracer=differences)
 
 
-def tests_table(results: Results) -> pd.DataFrame:
+def tests_table(results: Results, metrics: Sequence[str]) -> pd.DataFrame:
     """Every pair of methods on every metric: Wilcoxon over subjects, Holm within tracer, metric and family.
 
     ``effect`` above 0 favours method_a, whichever way the metric points; ``difference`` is the plain mean of
@@ -71,7 +72,7 @@ def tests_table(results: Results) -> pd.DataFrame:
     """
     rows = []
     for tracer in results.tracers():
-        for metric in SUBJECT_METRICS:
+        for metric in metrics:
             table = results.by_subject(tracer.name, metric)
             if table.isna().all(axis=None):
                 continue  # a metric that this tracer has not (no target cortex)

@@ -14,6 +14,7 @@ from relapet.evaluation.uncertainty.coverage import ALL_VOIS, UncertaintyConfig
 from relapet.evaluation.uncertainty.samples import judge_samples
 
 _COVERAGE, _CRPS, _SAMPLE_MEAN = "uncertainty_coverage", "uncertainty_crps", "uncertainty_sample_mean"
+_SUBJECTS = "uncertainty_subjects"
 TABLES = (
     TableSpec(
         _COVERAGE,
@@ -47,6 +48,19 @@ TABLES = (
             "ci_high": "upper end",
             "mae": "absolute error of the samples' mean, SUVr",
             "sd": "of the samples, SUVr",
+        },
+    ),
+    TableSpec(
+        _SUBJECTS,
+        "subject and method",
+        {
+            "subject": "label with sub-",
+            "tracer": "name",
+            "method": "name",
+            "n_samples": "samples a scan",
+            "crps": "fair CRPS, mean over VOIs, SUVr",
+            "mae": "absolute error of the samples' mean, mean over VOIs, SUVr",
+            "sd": "of the samples, mean over VOIs, SUVr",
         },
     ),
     TableSpec(

@@ -111,8 +111,8 @@ def sample_coverage(pairs: pd.DataFrame, config: UncertaintyConfig) -> pd.DataFr
     return table.assign(n_samples=n, attainable=[attainable(n, level) for level in table["level"]])
 
 
-def crps_table(pairs: pd.DataFrame, config: UncertaintyConfig) -> pd.DataFrame:
-    """CRPS with its bootstrap interval, the mean's absolute error and the samples' SD, all SUVr, by VOI."""
+def scores_table(pairs: pd.DataFrame) -> pd.DataFrame:
+    """CRPS, the mean's absolute error and the samples' SD of each subject, all SUVr: means over VOIs, then by VOI."""
     samples, real = _values(pairs)
     scored = pairs[KEYS].assign(
         crps=crps(samples, real),
@@ -123,10 +123,29 @@ def crps_table(pairs: pd.DataFrame, config: UncertaintyConfig) -> pd.DataFrame:
     by_subject = scored.groupby(["tracer", "voi", "subject"], sort=False)[columns].mean().reset_index()
     over_vois = by_subject.groupby(["tracer", "subject"], sort=False)[columns].mean().reset_index()
     everything = pd.concat([over_vois.assign(voi=ALL_VOIS), by_subject], ignore_index=True)
+    return everything.assign(n_samples=samples.shape[1])
+
+
+def subjects_table(pairs: pd.DataFrame) -> pd.DataFrame:
+    """Of `scores_table` the means over VOIs: subject, tracer, n_samples, crps, mae, sd."""
+    scores = scores_table(pairs)
+    columns = ["subject", "tracer", "n_samples", "crps", "mae", "sd"]
+    rows = scores.loc[scores["voi"] == ALL_VOIS, columns]
+    return rows.assign(subject="sub-" + rows["subject"].astype(str))
+
+
+def crps_table(pairs: pd.DataFrame, config: UncertaintyConfig) -> pd.DataFrame:
+    """CRPS with its bootstrap interval, the mean's absolute error and the samples' SD, all SUVr, by VOI."""
+    everything = scores_table(pairs)
     rows: list[dict[str, Any]] = []
     for (tracer, voi), group in everything.groupby(["tracer", "voi"], sort=False):
         mean = bootstrap_mean(group["crps"].to_numpy(np.float64), config.bootstrap, config.seed)
-        row: dict[str, Any] = {"tracer": tracer, "voi": voi, "n": mean.n, "n_samples": samples.shape[1]}
+        row: dict[str, Any] = {
+            "tracer": tracer,
+            "voi": voi,
+            "n": mean.n,
+            "n_samples": group["n_samples"].iloc[0],
+        }
         row |= {"crps": mean.estimate, "ci_low": mean.low, "ci_high": mean.high}
         rows.append(row | {"mae": group["mae"].mean(), "sd": group["sd"].mean()})
     return pd.DataFrame(rows)
@@ -152,8 +171,8 @@ def judge_samples(
 ) -> dict[str, pd.DataFrame]:
     """Judge the samples of synthetic trees, by method, against measured VOIs as of `measure_vois`.
 
-    Tables uncertainty_coverage, uncertainty_crps and uncertainty_sample_mean, each with the column method; trees
-    without samples are left out. Raises InputError as `read_samples` and `pair_with_real` do.
+    Tables uncertainty_coverage, uncertainty_crps, uncertainty_subjects and uncertainty_sample_mean, each with the
+    column method; trees without samples are left out. Raises InputError as `read_samples` and `pair_with_real` do.
     """
     parts: dict[str, list[pd.DataFrame]] = {}
     for method, root in trees.items():
@@ -163,9 +182,10 @@ def judge_samples(
         tables = {
             "uncertainty_coverage": sample_coverage(pairs, config).assign(interval=SAMPLES),
             "uncertainty_crps": crps_table(pairs, config),
+            "uncertainty_subjects": subjects_table(pairs),
             "uncertainty_sample_mean": sample_mean_curve(pairs, config),
         }
         for name, table in tables.items():
-            table.insert(1, "method", method)
+            table.insert(list(table.columns).index("tracer") + 1, "method", method)
             parts.setdefault(name, []).append(table)
     return {name: pd.concat(tables, ignore_index=True) for name, tables in parts.items()}

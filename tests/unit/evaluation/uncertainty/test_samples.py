@@ -18,6 +18,7 @@ from relapet.evaluation.uncertainty.samples import (
     read_samples,
     sample_coverage,
     sample_mean_curve,
+    subjects_table,
 )
 from relapet.evaluation.uncertainty.voi_tables import measure_vois, pair_with_real
 from relapet.imaging.bids import Visit, index_derivative
@@ -127,6 +128,16 @@ def test_sessions_of_one_subject_are_one_subject():
     pd.testing.assert_frame_equal(crps_table(pairs, CONFIG), crps_table(twice, CONFIG))
 
 
+def test_scores_of_subjects_average_to_the_table_over_vois():
+    pairs = gaussian_pairs(40, 20)
+    subjects = subjects_table(pairs)
+    assert len(subjects) == pairs["subject"].nunique()
+    assert subjects["subject"].str.startswith("sub-").all()
+    over = crps_table(pairs, CONFIG).set_index("voi").loc["all"]
+    for column in ("crps", "mae", "sd"):
+        assert subjects[column].mean() == pytest.approx(over[column])
+
+
 def test_crps_table_of_a_true_sampler():
     table = crps_table(gaussian_pairs(300, 20), CONFIG).set_index("voi")
     row = table.loc["all"]
@@ -177,7 +188,7 @@ def test_files_in_tables_out(tmp_path):
         coverage.drop(columns=["method", "interval"]), sample_coverage(pairs, CONFIG)
     )
     for table in tables.values():
-        assert list(table.columns[:2]) == ["tracer", "method"]
+        assert list(table.columns.drop("subject", errors="ignore")[:2]) == ["tracer", "method"]
         assert set(table["method"]) == {"rela"}
     assert judge_samples({"rela": tmp_path / "real"}, measured, CONFIG) == {}
     with pytest.raises(InputError, match="No measured"):
