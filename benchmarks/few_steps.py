@@ -44,14 +44,11 @@ from relapet.evaluation.scores.image_metrics import (
 from relapet.evaluation.scores.voi import default_atlas, sum_regions, target_vois
 from relapet.evaluation.statistics import bootstrap_difference, bootstrap_mean, percentile_interval
 from relapet.evaluation.uncertainty.samples import crps
-from relapet.imaging.bids import VisitFiles
 from relapet.imaging.derivatives import index_measured
-from relapet.imaging.measured import load_measured
-from relapet.imaging.nifti import load_volume
 from relapet.imaging.template import load_template
-from relapet.imaging.template_space import bring_to_grid
 from relapet.settings import changed
 from relapet.simulation.cohort import SimulationConfig, simulate_cohort
+from relapet.synthesis.beside import synthesize_beside
 from relapet.synthesis.synthesizer import Synthesizer
 from relapet.types import Labels, Mask, Volume
 
@@ -115,7 +112,9 @@ def draw(job: Job) -> dict[str, Found]:
     labels = atlas.labels(synthesizer.grid.shape, synthesizer.grid.affine)
     found: dict[str, Found] = {}
     for files in index_measured(job.derivative)[job.skip : job.skip + job.participants]:
-        for name, (real, samples) in _samples(files, synthesizer, sample).items():
+        both = synthesize_beside(files, synthesizer, sample)
+        for name, real in both.measured.items():
+            samples = both.made[name].samples
             spec = synthesizer.tracer(name)
             vois = target_vois(list(atlas.names.values()), spec)
 
@@ -147,22 +146,6 @@ def draw(job: Job) -> dict[str, Found]:
                 [texture(v, brain, labels, synthesizer.grid.voxel_size) for v in (real, samples[0])]
             )
     return found
-
-
-def _samples(files: VisitFiles, synthesizer: Synthesizer, sample: Any) -> dict[str, tuple[Volume, Any]]:
-    """Measured SUVr and the samples of every tracer that the visit has."""
-    paths = (files.t1w, files.flair, files.mask)
-    t1w, flair, mask = (None if path is None else load_volume(path) for path in paths)
-    ready = bring_to_grid(t1w, flair, mask, synthesizer.grid, files.visit.stem)
-    tracers = [synthesizer.tracer(name) for name in synthesizer.manifest.tracers if name in files.pet]
-    made = synthesizer.synthesize(ready, tracers, sample, files.visit.stem)
-    return {
-        tracer.name: (
-            np.asarray(load_measured(files.pet[tracer.name], tracer, synthesizer.grid).dataobj, np.float32),
-            made[tracer.name].samples,
-        )
-        for tracer in tracers
-    }
 
 
 def texture(volume: Volume, brain: Mask, labels: Labels, voxel_mm: float) -> Any:

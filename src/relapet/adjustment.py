@@ -18,15 +18,14 @@ import numpy.typing as npt
 from relapet.errors import SubjectError
 from relapet.imaging.bids import VisitFiles
 from relapet.imaging.derivatives import index_measured
-from relapet.imaging.measured import load_measured
-from relapet.imaging.nifti import load_volume
 from relapet.imaging.template import load_atlas, load_template
-from relapet.imaging.template_space import ReadyImages, bring_to_grid
+from relapet.imaging.template_space import ReadyImages
 from relapet.locks import locked
 from relapet.messages import Messages
 from relapet.run_contents import Adjustment
 from relapet.runs import RunFolder
 from relapet.settings import changed
+from relapet.synthesis.beside import synthesize_beside
 from relapet.synthesis.synthesizer import Synthesis, Synthesizer
 from relapet.types import Volume
 
@@ -100,21 +99,14 @@ def _fit(run: RunFolder, derivatives: Path, messages: Messages) -> dict[str, Adj
 
 def _look(files: VisitFiles, synthesizer: Synthesizer, seen: dict[str, _Seen]) -> None:
     """Add what one visit says of every tracer that it has."""
-    paths = (files.t1w, files.flair, files.mask)
-    t1w, flair, mask = (None if path is None else load_volume(path) for path in paths)
-    ready = bring_to_grid(t1w, flair, mask, synthesizer.grid, files.visit.stem)
-    tracers = [synthesizer.tracer(name) for name in synthesizer.manifest.tracers if name in files.pet]
     sample = changed(synthesizer.sample, {"count": max(SAMPLES, synthesizer.sample.count)})
-    made = synthesizer.synthesize(ready, tracers, sample, files.visit.stem)
-    mri = synthesizer.mri(ready, files.visit.stem)
+    both = synthesize_beside(files, synthesizer, sample)
+    mri = synthesizer.mri(both.ready, files.visit.stem)
     assert synthesizer.prior is not None
-    priors = synthesizer.prior(mri, [tracer.name for tracer in tracers])
-    for tracer in tracers:
-        measured = np.asarray(
-            load_measured(files.pet[tracer.name], tracer, synthesizer.grid).dataobj, dtype=np.float32
-        )
-        facts = seen.setdefault(tracer.name, _Seen())
-        _add(facts, ready, made[tracer.name], np.clip(priors[tracer.name], *tracer.suvr_window), measured)
+    for name, prior in synthesizer.prior(mri, list(both.made)).items():
+        known = np.clip(prior, *synthesizer.tracer(name).suvr_window)
+        facts = seen.setdefault(name, _Seen())
+        _add(facts, both.ready, both.made[name], known, both.measured[name])
 
 
 def _add(facts: _Seen, ready: ReadyImages, made: Synthesis, prior: Volume, measured: Volume) -> None:
