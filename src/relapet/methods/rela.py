@@ -136,6 +136,11 @@ class RelaConfig(MethodConfig):
         return self.timesteps
 
     @property
+    def least_participants(self) -> int:
+        """What a prior leaves of one participant alone is nothing, and noise has the shape of what is left."""
+        return 2 if self.noise == "shaped" else 1
+
+    @property
     def priors(self) -> tuple[str, ...]:
         """Noise of the shape of what a prior leaves needs one."""
         return ("mean", "linear") if self.noise == "shaped" else ("none", "mean", "linear")

@@ -230,6 +230,11 @@ class MethodConfig(Settings):
         return None
 
     @property
+    def least_participants(self) -> int:
+        """The smallest number of training participants that can teach it a tracer."""
+        return 1
+
+    @property
     def least_steps(self) -> int:
         """The smallest number of training steps in which every network has a turn."""
         return 1

@@ -18,7 +18,7 @@ from relapet.errors import InputError, SubjectError
 from relapet.imaging.bids import VisitFiles
 from relapet.imaging.descriptions import is_simulated
 from relapet.imaging.grid import SPACE, Grid, get_grid
-from relapet.messages import Messages
+from relapet.messages import Messages, counted
 from relapet.model.interface import MethodConfig
 from relapet.run_contents import RUN_FORMAT, Manifest, SettingChange, TracerRecord, tracer_slots
 from relapet.runs import RunFolder
@@ -80,7 +80,7 @@ def prepare_material(
     cache = Cache(run.cache, grid, data.mri_scaling)
     good, left_out = _read(known, tracers, cache, messages)
     parts = {part: [f for f in good if f.visit.subject in split[part]] for part in ("train", "validation")}
-    tracers = _scanned(tracers, parts["train"], derivatives, messages)
+    tracers = _scanned(tracers, parts["train"], settings.method.least_participants, derivatives, messages)
     training = TrainingItems(parts["train"], tracers, cache, data.pet_scaling)
     if data.pet_scaling == "minmax":
         # A volume's own range is unknown at synthesis: the mean one is the best guess of what 1 stands for.
@@ -127,15 +127,30 @@ def _split(usable: Sequence[VisitFiles], data: DataConfig) -> Split:
 
 
 def _scanned(
-    tracers: Sequence[TracerSpec], visits: Sequence[VisitFiles], derivatives: Path, messages: Messages
+    tracers: Sequence[TracerSpec],
+    visits: Sequence[VisitFiles],
+    least: int,
+    derivatives: Path,
+    messages: Messages,
 ) -> list[TracerSpec]:
-    """The tracers that a training participant was scanned with; raises InputError where there is none."""
-    scanned = [tracer for tracer in tracers if any(tracer.name in files.pet for files in visits)]
+    """The tracers that ``least`` training participants were scanned with; raises InputError where there is none."""
+    people = {t.name: {files.visit.subject for files in visits if t.name in files.pet} for t in tracers}
+    scanned = [tracer for tracer in tracers if len(people[tracer.name]) >= least]
+    if not scanned and any(people.values()):
+        raise InputError(
+            f"{derivatives} leaves no tracer with {least} training participants after the split, which the method "
+            "needs; add subjects."
+        )
     if not scanned:
         raise InputError(f"{derivatives} leaves no training volume after the split; add subjects.")
     for tracer in tracers:
-        if tracer not in scanned:
+        if not people[tracer.name]:
             messages.warn(f"No training participant has {tracer.name}, so the model will not know it.")
+        elif tracer not in scanned:
+            messages.warn(
+                f"Only {counted(len(people[tracer.name]), 'training participant')} has {tracer.name} and the method "
+                f"needs {least}, so the model will not know it."
+            )
     return scanned
 
 
