@@ -68,7 +68,7 @@ def test_seconds_become_steps_by_what_a_step_costs(cohort: Path, tmp_path: Path)
     settings = case.read_job().settings
     cost = measure_cost(settings, cohort, RunFolder(tmp_path / "timing"), SharedMaterial(tmp_path / "shared"))
     assert cost.step_seconds > 0
-    assert cost.tracers == 1
+    assert cost.tracers == 3
     found, steps = _cost(case, case.read_job())
     assert steps == int(1.0 / found.step_seconds)
     assert _cost(case, case.read_job()) == (found, steps)  # measured once
