@@ -131,13 +131,11 @@ def to_markdown(content: Mapping[str, Any], parts: Mapping[str, Comparison]) -> 
         lines += [f"## {title}", "", f"Measured: {where}.", ""]
         for tracer in found.results.tracers():
             lines += [f"### {tracer.name}", "", *_main_table(found, tracer.name)]
-            for metric in () if part else MATRICES:
+            if part:  # the scores alone
+                continue
+            for metric in MATRICES:
                 lines += _matrix(found, tracer.name, metric)
-            lines += (
-                []
-                if part
-                else further_lines(found.further, found.agreement, tracer.name, found.results.methods)
-            )
+            lines += further_lines(found.further, found.agreement, tracer.name, found.results.methods)
     if len(parts) > 1:
         lines += _drop(parts[""].means, parts["external"].means)
     lines += _seeds(parts[""].means)

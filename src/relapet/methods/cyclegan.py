@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -20,6 +21,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
+from relapet.model.critic import generator_loss
 from relapet.model.discriminator import Discriminator, DiscriminatorConfig
 from relapet.model.frame import Frame, FramedMethod
 from relapet.model.generator import Generator, GeneratorConfig, Translator, at_start, in_one_call
@@ -140,10 +142,8 @@ class Cyclegan(FramedMethod):
         tracer = step.batch.condition.tracer
         adversarial = torch.zeros((), device=tracer.device)
         for name, side in (("pet", step.pet), ("mri", step.mri)):
-            fake = self._judge(name, side.fake, tracer)
-            with torch.no_grad():
-                real = self._judge(name, side.real, tracer)
-            adversarial = adversarial + self.loss.generator(fake_logits=fake, real_logits=real)
+            judge = partial(self._judge, name, tracer=tracer)
+            adversarial = adversarial + generator_loss(judge, self.loss, side.fake, side.real)
         cycle = functional.l1_loss(step.pet.back, step.pet.real) + functional.l1_loss(
             step.mri.back, step.mri.real
         )

@@ -126,19 +126,17 @@ def scores_table(pairs: pd.DataFrame) -> pd.DataFrame:
     return everything.assign(n_samples=samples.shape[1])
 
 
-def subjects_table(pairs: pd.DataFrame) -> pd.DataFrame:
+def subjects_table(scores: pd.DataFrame) -> pd.DataFrame:
     """Of `scores_table` the means over VOIs: subject, tracer, n_samples, crps, mae, sd."""
-    scores = scores_table(pairs)
     columns = ["subject", "tracer", "n_samples", "crps", "mae", "sd"]
     rows = scores.loc[scores["voi"] == ALL_VOIS, columns]
     return rows.assign(subject="sub-" + rows["subject"].astype(str))
 
 
-def crps_table(pairs: pd.DataFrame, config: UncertaintyConfig) -> pd.DataFrame:
-    """CRPS with its bootstrap interval, the mean's absolute error and the samples' SD, all SUVr, by VOI."""
-    everything = scores_table(pairs)
+def crps_table(scores: pd.DataFrame, config: UncertaintyConfig) -> pd.DataFrame:
+    """Of `scores_table` the means over subjects by VOI, all SUVr: CRPS with its bootstrap interval, mae and sd."""
     rows: list[dict[str, Any]] = []
-    for (tracer, voi), group in everything.groupby(["tracer", "voi"], sort=False):
+    for (tracer, voi), group in scores.groupby(["tracer", "voi"], sort=False):
         mean = bootstrap_mean(group["crps"].to_numpy(np.float64), config.bootstrap, config.seed)
         row: dict[str, Any] = {
             "tracer": tracer,
@@ -179,10 +177,11 @@ def judge_samples(
         if not holds_samples(root):
             continue
         pairs = pair_with_real(read_samples(root), measured)
+        scores = scores_table(pairs)
         tables = {
             "uncertainty_coverage": sample_coverage(pairs, config).assign(interval=SAMPLES),
-            "uncertainty_crps": crps_table(pairs, config),
-            "uncertainty_subjects": subjects_table(pairs),
+            "uncertainty_crps": crps_table(scores, config),
+            "uncertainty_subjects": subjects_table(scores),
             "uncertainty_sample_mean": sample_mean_curve(pairs, config),
         }
         for name, table in tables.items():

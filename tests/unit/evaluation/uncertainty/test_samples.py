@@ -18,6 +18,7 @@ from relapet.evaluation.uncertainty.samples import (
     read_samples,
     sample_coverage,
     sample_mean_curve,
+    scores_table,
     subjects_table,
 )
 from relapet.evaluation.uncertainty.voi_tables import measure_vois, pair_with_real
@@ -125,21 +126,23 @@ def test_sessions_of_one_subject_are_one_subject():
     once_table, twice_table = sample_coverage(pairs, CONFIG), sample_coverage(twice, CONFIG)
     assert (twice_table["n"] == 10).all()
     pd.testing.assert_frame_equal(once_table, twice_table)
-    pd.testing.assert_frame_equal(crps_table(pairs, CONFIG), crps_table(twice, CONFIG))
+    pd.testing.assert_frame_equal(
+        crps_table(scores_table(pairs), CONFIG), crps_table(scores_table(twice), CONFIG)
+    )
 
 
 def test_scores_of_subjects_average_to_the_table_over_vois():
     pairs = gaussian_pairs(40, 20)
-    subjects = subjects_table(pairs)
+    subjects = subjects_table(scores_table(pairs))
     assert len(subjects) == pairs["subject"].nunique()
     assert subjects["subject"].str.startswith("sub-").all()
-    over = crps_table(pairs, CONFIG).set_index("voi").loc["all"]
+    over = crps_table(scores_table(pairs), CONFIG).set_index("voi").loc["all"]
     for column in ("crps", "mae", "sd"):
         assert subjects[column].mean() == pytest.approx(over[column])
 
 
 def test_crps_table_of_a_true_sampler():
-    table = crps_table(gaussian_pairs(300, 20), CONFIG).set_index("voi")
+    table = crps_table(scores_table(gaussian_pairs(300, 20)), CONFIG).set_index("voi")
     row = table.loc["all"]
     assert row["ci_low"] <= 0.2 / np.sqrt(np.pi) <= row["ci_high"]
     assert row["sd"] == pytest.approx(0.2, rel=0.05)
